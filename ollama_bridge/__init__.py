@@ -1,0 +1,19 @@
+"""ollama-bridge: an Ollama server whose answers come from Claude, GPT, Gemini and others.
+
+The map, from the ground up (an import goes down only; `pyproject.toml` enforces it):
+
+    errors events chat stepping     who is at fault; what a model says; what a client asks     floor 0
+    history                         repairs the conversation a client sends                    floor 0
+    backends/  catalog              one file per provider SDK; known facts about models        floor 1
+    surfaces/  policies/            one file per client wire; backends that hold backends      floor 2
+    registry  config                which names exist and who answers; what the operator wants floor 2
+    gateway                         stacks policies over backends; knows their order           floor 3
+    server/                         the only floor that speaks HTTP to clients                 floor 4
+    daemon  logs                    start, reload, drain                                       floor 5
+    cli/                            `ollama-bridge …`                                          floor 6
+
+Everything passes one narrow waist: a surface decodes a request into one
+`chat.ChatRequest`, a `chat.Backend` answers it with a stream of `events.Event`.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,121 @@
+"""Those who answer: one file per SDK, found through one table, imported only when used.
+
+Importing an SDK costs 0.5 to 1.5 seconds, so it happens in a thread, and only for providers that are
+configured: `LazyProvider` is what the gateway holds, `warm()` is what the daemon calls in the background.
+"""
+
+import asyncio
+import importlib
+import os
+from collections.abc import Mapping, MutableMapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from ollama_bridge.chat import ChatRequest, Provider, Reply
+
+BACKENDS: Final[Mapping[str, str]] = {
+    "anthropic": "ollama_bridge.backends.anthropic:AnthropicBackend",
+    "openai": "ollama_bridge.backends.openai:OpenAIBackend",
+    "google": "ollama_bridge.backends.google:GoogleBackend",
+    "ollama": "ollama_bridge.backends.ollama:OllamaBackend",
+    "demo": "ollama_bridge.backends.demo:DemoBackend",
+}
+"""Kind of provider to `module:Class`. The class is called with one `ProviderSettings`."""
+
+SDK_ENVIRONMENT: Final = (
+    "ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL ANTHROPIC_CUSTOM_HEADERS ANTHROPIC_PROFILE "
+    "ANTHROPIC_CONFIG_DIR ANTHROPIC_WEBHOOK_SIGNING_KEY ANTHROPIC_LOG "
+    "OPENAI_API_KEY OPENAI_ADMIN_KEY OPENAI_BASE_URL OPENAI_ORG_ID OPENAI_PROJECT_ID OPENAI_CUSTOM_HEADERS "
+    "OPENAI_WEBHOOK_SECRET OPENAI_LOG "
+    "GOOGLE_API_KEY GEMINI_API_KEY GOOGLE_GENAI_USE_ENTERPRISE GOOGLE_GENAI_USE_VERTEXAI GOOGLE_CLOUD_PROJECT "
+    "GOOGLE_CLOUD_LOCATION GOOGLE_GENAI_API_VERSION GOOGLE_GEMINI_BASE_URL GOOGLE_VERTEX_BASE_URL "
+    "GOOGLE_GENAI_HTTP_CLIENT"
+).split()
+"""What the SDKs read by themselves, even beside explicit arguments: keys, redirections, extra headers."""
+
+_PROXY_ENVIRONMENT: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """What a backend's constructor is told; plain values, so that tests need no configuration file.
+
+    Args:
+        name: The provider's key in the configuration, such as `anthropic` or `acme`.
+        kind: A key of `BACKENDS`.
+        api_keys: Zero or more keys; never logged, never in an error.
+        base_url: As the SDK takes it: openai with `/v1`, anthropic and google without a version.
+            None: the SDK's own default.
+        api: For `openai`: which API; None lets each model's rules decide.
+        connect_timeout_s: Seconds for a connection. Silence afterwards is the timeout policy's business.
+        trust_env: Whether `*_PROXY` variables are honoured.
+        headers: Added to every request.
+    """
+
+    name: str
+    kind: str
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    base_url: str | None = None
+    api: Literal["chat", "responses"] | None = None
+    connect_timeout_s: float = 10.0
+    trust_env: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def scrub_environment(environ: MutableMapping[str, str] = os.environ, *, keep_proxies: bool = False) -> None:
+    """Remove what would redirect the SDKs' traffic or leak into it.
+
+    Called once by the daemon, after the configuration has taken the keys and before any SDK is imported:
+    `ANTHROPIC_BASE_URL` is obeyed even beside an explicit key, and `OPENAI_ORG_ID` is sent to third parties.
+    """
+    for name in SDK_ENVIRONMENT:
+        environ.pop(name, None)
+    for name in list(environ):
+        if name.startswith("ANTHROPIC_OPEN_TELEMETRY") or (
+            not keep_proxies and name.upper() in _PROXY_ENVIRONMENT
+        ):
+            environ.pop(name)
+
+
+class LazyProvider:
+    """A provider whose module is imported, in a thread, at the first use or at `warm()`."""
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        self.settings = settings
+        self._loading: asyncio.Task[Provider] | None = None
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        """Load if need be, then pass everything on."""
+        provider = await self._provider()
+        async with aclosing(provider.chat(request)) as events:
+            async for event in events:
+                yield event
+
+    async def warm(self) -> None:
+        """Import, construct, and pay first-use costs."""
+        await (await self._provider()).warm()
+
+    async def aclose(self) -> None:
+        """Close what was opened; nothing if it was never used."""
+        if self._loading is None:
+            return
+        if not self._loading.done():
+            self._loading.cancel()
+        try:
+            provider = await self._loading
+        except asyncio.CancelledError:
+            return
+        await provider.aclose()
+
+    async def _provider(self) -> Provider:
+        if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
+            self._loading = asyncio.create_task(self._load(), name=f"load {self.settings.kind}")
+        # Shielded: the client that asked first may leave; those behind it still want the import.
+        return await asyncio.shield(self._loading)
+
+    async def _load(self) -> Provider:
+        module, _, name = BACKENDS[self.settings.kind].partition(":")
+        backend = getattr(await asyncio.to_thread(importlib.import_module, module), name)
+        provider: Provider = backend(self.settings)
+        return provider

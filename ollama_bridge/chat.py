@@ -1,0 +1,172 @@
+"""What a client asks, and the protocols of those who answer: the narrow waist.
+
+Every surface decodes to one `ChatRequest`; every `Backend` answers with a stream of `events.Event`;
+a policy is a backend that holds a backend.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+from ollama_bridge.events import Event, ToolCall
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+Think: TypeAlias = bool | Literal["low", "medium", "high", "max"] | None
+"""None: the client said nothing, the model's own default holds."""
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Capability: TypeAlias = Literal["completion", "tools", "vision", "thinking", "insert", "embedding"]
+
+Reply: TypeAlias = AsyncGenerator[Event, None]
+"""A generator, not an iterator: it must be closable. Read it only inside `aclosing(...)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image of a message.
+
+    Args:
+        data: Standard base64 with padding, no `data:` prefix: what clients send and providers take.
+        media_type: As sniffed from the first bytes, `image/png` for example;
+            `application/octet-stream` when the bytes are of no kind we know.
+    """
+
+    data: str
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of the conversation.
+
+    Args:
+        role: `developer` and unknown roles have become one of ours in the surface.
+        thinking: What the assistant thought, as the client remembers it.
+        tool_calls: Of an assistant message. An id may be empty: most clients forget it.
+        tool_call_id: Of a tool message: whose result it is; often empty.
+        tool_name: Of a tool message: the tool's name; often empty.
+    """
+
+    role: Role
+    content: str = ""
+    thinking: str = ""
+    images: tuple[Image, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    tool_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the model may call. `parameters` is a JSON Schema object, `{}` when there are none."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How one upstream model differs from its neighbours: data, so that backends need no ifs by name.
+
+    Args:
+        api: Which of OpenAI's APIs serves it; other backends ignore this.
+        accepts: Ollama option names (`temperature`, `top_p`, `top_k`, `min_p`, `seed`, `stop`,
+            `presence_penalty`, `frequency_penalty`, `repeat_penalty`, and `logprobs`) the model takes.
+            `num_predict` is always taken. What is not here is dropped, with one log line.
+        max_stops: How many stop words the API takes; the rest is dropped.
+        thinking: How thinking is asked for, any of: `adaptive`, `budget`, `disabled`, `between_tools`
+            (Anthropic's types); `effort` (OpenAI); `level`, `budget` (Gemini); empty: it cannot be asked for.
+        efforts: Effort words the model takes, weakest first. A word it lacks is replaced by the nearest.
+        max_tokens_field: What OpenAI's Chat Completions calls the output limit for this model.
+        system_role: What it calls a system message: `system` or `developer`.
+        schema: Whether it takes a JSON schema for the answer.
+        prefill: Whether a conversation may end with an assistant message.
+    """
+
+    api: Literal["chat", "responses"] = "chat"
+    accepts: frozenset[str] = frozenset(
+        {"temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty", "logprobs"}
+    )
+    max_stops: int = 4
+    thinking: frozenset[str] = frozenset({"effort"})
+    efforts: tuple[Effort, ...] = ("none", "low", "medium", "high")
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    system_role: Literal["system", "developer"] = "system"
+    schema: bool = True
+    prefill: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Who answers: filled in by the registry when it has found the route.
+
+    Args:
+        provider: The provider's key in the configuration, for errors and logs.
+        model: The model as the provider knows it.
+        max_output_tokens: What to ask for where the API demands a limit and the client gave none.
+        capabilities: What the model can do.
+        rules: How it differs from its neighbours.
+    """
+
+    provider: str = ""
+    model: str = ""
+    max_output_tokens: int = 4096
+    capabilities: frozenset[Capability] = frozenset({"completion", "tools"})
+    rules: Rules = field(default_factory=Rules)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One question, the same for every surface.
+
+    Args:
+        model: The name the client asked for.
+        format: None, `"json"` for any JSON, or a JSON Schema.
+        think: Whether and how hard to think; None leaves it to the model.
+        options: Ollama's generation options, names and types as in Ollama's `options`, validated, no
+            nulls; unknown keys are kept for a real Ollama behind us and ignored by all others.
+        stream: Whether the client reads as it comes. Backends always stream; pacing does not.
+        keep_alive_s: Seconds the client wants the model kept; negative: forever; None: not said.
+        top_logprobs: Alternatives per token, 0 to 20; only with `logprobs`.
+        target: Who answers; set by the registry.
+    """
+
+    model: str
+    messages: tuple[Message, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    format: Literal["json"] | Mapping[str, Any] | None = None
+    think: Think = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = True
+    keep_alive_s: float | None = None
+    logprobs: bool = False
+    top_logprobs: int = 0
+    target: Target = field(default_factory=Target)
+
+
+class Backend(Protocol):
+    """Anything that answers a chat: a provider, or a policy wrapped around one."""
+
+    def chat(self, request: ChatRequest) -> Reply:
+        """Stream the reply: zero or more deltas and tool calls, then exactly one `Finish`.
+
+        Closing the reply (`aclose`, or cancelling the reader) closes the provider's connection.
+
+        Raises:
+            UpstreamError: The provider failed.  Before the first event the call may be tried
+                again; after it, the client has seen output and the failure is final.
+            RequestError: The request cannot be served by this backend at all.
+        """
+        ...
+
+
+class Provider(Backend, Protocol):
+    """A backend that owns connections: made once per provider, inside the running event loop."""
+
+    async def warm(self) -> None:
+        """Pay first-use costs (validators, TLS context) now, without asking the provider anything."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections. The provider is not used afterwards."""
+        ...

@@ -1,0 +1,148 @@
+"""Everything the bridge raises on purpose.
+
+    BridgeError                     .status for HTTP, .retry_after_s (seconds) when known
+    ├── RequestError                the client's fault; trying again changes nothing
+    │   ├── InvalidRequest          400  (a few of Ollama's own validation errors are 500: .status says)
+    │   ├── ModelNotFound           404
+    │   ├── Unauthorized            401  a client key of the bridge's own is missing or wrong
+    │   ├── BodyTooLarge            413
+    │   └── RateLimited             429
+    ├── UpstreamError               the provider's fault; .retryable, .provider, .model
+    │   ├── UpstreamRejected        502  it understood and refused (bad key 502, bad parameter 400, unknown model 404)
+    │   ├── UpstreamBusy            503  retryable: overloaded (503) or rate limited (429)
+    │   ├── UpstreamUnreachable     502  retryable: no connection, or silence (504)
+    │   ├── UpstreamBroken          502  retryable: the reply was cut off or made no sense
+    │   └── CircuitOpen             503  we stopped asking for a while
+    └── ConfigError                 the operator's fault; only ever raised before serving
+
+Who is at fault decides the branch; what the caller may do about it decides the leaf. A message says
+what failed, which model and provider, and what to do. It never holds a key or a piece of a prompt.
+
+A provider's 401 or 403 is never passed on as such: the Ollama command line answers every 401 with
+"You need to be signed in to Ollama", and Home Assistant shows `invalid_auth`.
+"""
+
+from typing import ClassVar
+
+
+class BridgeError(Exception):
+    """What every error of ours has.
+
+    Args:
+        message: For people: what failed and what to do about it.
+        status: The HTTP status to answer with, where the class's own does not fit.
+        retry_after_s: Seconds after which the same request may succeed, when somebody said so.
+    """
+
+    default_status: ClassVar[int] = 500
+
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status: int = self.default_status if status is None else status
+        self.retry_after_s = retry_after_s
+
+
+class RequestError(BridgeError):
+    """The client asked for something that cannot be; asking again changes nothing."""
+
+    default_status = 400
+
+
+class InvalidRequest(RequestError):
+    """The request is malformed or asks what the model cannot do."""
+
+
+class ModelNotFound(RequestError):
+    """No model of that name.
+
+    Args:
+        name: The name as the client sent it; each surface words the message as its own wire does.
+    """
+
+    default_status = 404
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"model '{name}' not found")
+        self.name = name
+
+
+class Unauthorized(RequestError):
+    """The bridge itself wants a client key, and did not get a valid one."""
+
+    default_status = 401
+
+
+class BodyTooLarge(RequestError):
+    """The request body is larger than the bridge reads."""
+
+    default_status = 413
+
+
+class RateLimited(RequestError):
+    """A limit of the bridge's own was reached."""
+
+    default_status = 429
+
+
+class UpstreamError(BridgeError):
+    """The provider failed.
+
+    Args:
+        message: What failed, without naming model or provider: they are put in front of it.
+        provider: The provider's key in the configuration, such as `anthropic`.
+        model: The model as the provider knows it.
+        status: HTTP status for the client, where the class's own does not fit.
+        retry_after_s: Seconds the provider asked us to wait.
+    """
+
+    default_status = 502
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str,
+        model: str,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        who = f"{provider}: model '{model}'" if model else provider
+        super().__init__(f"{who}: {message}", status=status, retry_after_s=retry_after_s)
+        self.provider = provider
+        self.model = model
+
+
+class UpstreamRejected(UpstreamError):
+    """The provider understood the request and refused it."""
+
+
+class UpstreamBusy(UpstreamError):
+    """The provider is overloaded or limits our rate."""
+
+    default_status = 503
+    retryable = True
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection to the provider, or it fell silent."""
+
+    retryable = True
+
+
+class UpstreamBroken(UpstreamError):
+    """The provider's reply was cut off or cannot be understood."""
+
+    retryable = True
+
+
+class CircuitOpen(UpstreamError):
+    """The provider failed so often that it is not asked for a while."""
+
+    default_status = 503
+
+
+class ConfigError(BridgeError):
+    """The operator's configuration cannot be used; the message names file, line and key."""

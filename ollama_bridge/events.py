@@ -1,0 +1,90 @@
+"""What a model says: one closed union of events.
+
+Grammar of a reply::
+
+    reply := (ThinkingDelta | TextDelta | ToolCall)* Finish
+
+Every backend yields these, every policy passes them on, every surface encodes them. A member is added
+only when a surface must show something new; `assert_never` then makes every encoder decide.
+
+The classes are slotted and compare by value. They are not `frozen`: a frozen dataclass assigns
+through `object.__setattr__` and costs three times as much to make, once per token. Treat them as values.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "refusal"]
+"""Why a reply ended: by itself or at a stop word; at a token limit; to have tools called; because the
+provider declined to go on (safety, content filter)."""
+
+
+@dataclass(slots=True)
+class TokenLogprob:
+    """One token with its log probability (natural logarithm) and the alternatives that were asked for."""
+
+    token: str
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+
+
+@dataclass(slots=True)
+class TextDelta:
+    """A piece of the answer; never empty. `logprobs` describes exactly its tokens, if asked for."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(slots=True)
+class ThinkingDelta:
+    """A piece of the model's visible reasoning; never empty."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """One whole tool call. `id` is the provider's own, or made by the backend; never empty.
+
+    `arguments` is a JSON object, in the order the model wrote it.
+    """
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one reply.
+
+    Args:
+        input_tokens: All of the prompt, cached or not.
+        output_tokens: All that was generated, reasoning included.
+        cached_read_tokens: The part of `input_tokens` that was read from the provider's prompt cache.
+        cached_write_tokens: The part of `input_tokens` that was written to it.
+        reasoning_tokens: The part of `output_tokens` that was reasoning, as far as the provider says.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_read_tokens: int = 0
+    cached_write_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Finish:
+    """The end of a reply; always the last event, and only when the provider really said so.
+
+    `detail` is the provider's own word for the reason (`end_turn`, `SAFETY`, …), for logs.
+    """
+
+    reason: FinishReason = "stop"
+    usage: Usage = field(default_factory=Usage)
+    detail: str = ""
+
+
+Event: TypeAlias = TextDelta | ThinkingDelta | ToolCall | Finish
