@@ -4,11 +4,13 @@
 its neighbours. A `ModelConfig` is the operator's: what it leaves out is filled in from the facts.
 """
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from ollama_bridge.chat import Capability
+from ollama_bridge.chat import Capability, Target
 
 
 class ModelConfig(BaseModel):
@@ -45,3 +47,34 @@ class ModelConfig(BaseModel):
     aliases: tuple[str, ...] = ()
     chunk_size: NonNegativeInt | None = None
     delay_ms: NonNegativeInt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as it is offered: the operator's configuration, completed from the facts.
+
+    Args:
+        config: What the operator wrote, or what the catalogue wrote for them.
+        name: As lists show it, always with a tag: `claude-sonnet:latest`.
+        display_name: For people; unique among the models on offer.
+        family: Also `general.architecture`, the prefix of its keys in `model_info`.
+        context_length: Tokens.
+        max_output_tokens: Tokens.
+        embedding_length: Width of its embeddings; clients demand a number even of chat models.
+        capabilities: What clients may switch on, in Ollama's order.
+        digest: 64 hexadecimal digits, derived from all that is advertised: clients cache by it.
+        modified_at: When the advertised facts last changed, with a zone.
+        target: Who answers, and by which rules.
+    """
+
+    config: ModelConfig
+    name: str
+    display_name: str
+    family: str
+    context_length: int
+    max_output_tokens: int
+    embedding_length: int
+    capabilities: tuple[Capability, ...]
+    digest: str
+    modified_at: datetime
+    target: Target
