@@ -10,9 +10,9 @@ import math
 import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final
 
 import aiohttp
@@ -154,36 +154,48 @@ class Failures:
     """Turns whatever goes wrong with one provider into our errors.
 
     Args:
-        provider: Its key in the configuration.
-        base_url: Where we ask, for messages.
+        settings: Of the provider.
+        default_url: Where we ask when the settings do not say.
         key_variable: The environment variable that holds the key, for messages.
         sdk_error: The base class of the SDK's exceptions.
         error_types: The provider's error codes and types to the HTTP status each stands for.
     """
 
-    provider: str
-    base_url: str
+    settings: ProviderSettings
+    default_url: str
     key_variable: str
     sdk_error: type[Exception]
     error_types: Mapping[str, int] = ERROR_TYPES
 
-    def key(self, settings: ProviderSettings, model: str) -> str:
+    @property
+    def provider(self) -> str:
+        """The provider's key in the configuration."""
+        return self.settings.name
+
+    def key(self, model: str) -> str:
         """The key to use.
 
         Raises:
             UpstreamRejected: There is none, which needs no network to find out.
         """
-        if not settings.api_keys:
+        if not self.settings.api_keys:
             raise UpstreamRejected(
                 f"no API key: set {self.key_variable} or providers.{self.provider}.api_key",
                 provider=self.provider,
                 model=model,
             )
-        return settings.api_keys[0]
+        return self.settings.api_keys[0]
 
-    def mapped(self, model: str) -> "_Mapped":
-        """A context in which only `BridgeError` can be raised, cancellation apart."""
-        return _Mapped(self, model)
+    @contextmanager
+    def mapped(self, model: str) -> Iterator[None]:
+        """Within it, whatever the SDK, the transport or a reader raises becomes an `UpstreamError`."""
+        try:
+            yield
+        except self.sdk_error as exc:
+            # Its text is the provider's, unmasked: it must not follow ours into a log.
+            raise self.raised(exc, model) from None
+        except MAPPED_EXCEPTIONS as exc:
+            raise self.raised(exc, model) from exc
 
     def told(
         self, body: Any, model: str, *, status: int = 200, headers: Mapping[str, str] | None = None
@@ -227,9 +239,12 @@ class Failures:
         for link in reversed(chain):  # the root knows best: openai reports a refused connection as a timeout
             for kinds, leaf, status, words in _BY_EXCEPTION:
                 if isinstance(link, kinds):
-                    what = words.format(base_url=self.base_url, provider=self.provider)
+                    what = words.format(base_url=self._where(), provider=self.provider)
                     return leaf(what, provider=self.provider, model=model, status=status)
         return self._by_sdk(exc, model)
+
+    def _where(self) -> str:
+        return _USER_INFO.sub("//", self.settings.base_url or self.default_url)
 
     def _by_sdk(self, exc: BaseException, model: str) -> UpstreamError:
         body = getattr(exc, "body", None)
@@ -243,34 +258,13 @@ class Failures:
         return self.error_types.get(kind)
 
 
-class _Mapped:
-    """The context of `Failures.mapped`. A class: `contextmanager` cannot tell a generator's own closing apart."""
-
-    __slots__ = ("_failures", "_model")
-
-    def __init__(self, failures: Failures, model: str) -> None:
-        self._failures = failures
-        self._model = model
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, exc: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        if isinstance(exc, self._failures.sdk_error):
-            # Its text is the provider's, unmasked: it must not follow ours into a log.
-            raise self._failures.raised(exc, self._model) from None
-        if isinstance(exc, MAPPED_EXCEPTIONS):
-            raise self._failures.raised(exc, self._model) from exc
-
-
 def _read_error(body: Any) -> tuple[list[str | int], str]:
     """An error's codes, the most telling first, and its message, of whatever shape the JSON has."""
     if isinstance(body, list) and body:
         body = body[0]
     if not isinstance(body, dict):
-        return [], body if isinstance(body, str) else ""
+        is_prose = isinstance(body, str) and not body.lstrip().startswith("<")  # not a proxy's HTML page
+        return [], body if is_prose else ""
     inner = body.get("error")
     error = inner if isinstance(inner, dict) else body
     kinds = [error.get("code"), error.get("type"), error.get("status")]
@@ -281,6 +275,7 @@ def _read_error(body: Any) -> tuple[list[str | int], str]:
     )
 
 
+_USER_INFO: Final = re.compile(r"//[^/@]*@")
 _SECRET: Final = re.compile(
     r"(?i)\bbearer\s+\S+|\b(?:sk|pk|rk|gsk|xai|hf|csk|key|r8|pplx|nvapi|aiza|ya29)[-_.]?[\w*.-]{12,}"
 )

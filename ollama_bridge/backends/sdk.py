@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import ssl
+import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -89,11 +90,11 @@ class SessionTransport(httpx2.AsyncBaseTransport):
     """
 
     def __init__(self, *, trust_env: bool = False) -> None:
+        self._trust_env = trust_env
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=tls_context()),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # httpx2 does it
-            trust_env=trust_env,
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
         )
@@ -114,9 +115,17 @@ class SessionTransport(httpx2.AsyncBaseTransport):
                 sock_connect=timeout.get("connect"),
                 sock_read=timeout.get("read"),
             ),
+            proxy=self._proxy(request.url),
             server_hostname=request.extensions.get("sni_hostname"),
         )
         return httpx2.Response(response.status, headers=response.raw_headers, stream=_Body(response))
+
+    def _proxy(self, url: httpx2.URL) -> str | None:
+        # Not the session's own trust_env: that one also reads ~/.netrc, whose entry takes the key's place.
+        if not self._trust_env or urllib.request.proxy_bypass(url.host):
+            return None
+        proxies = urllib.request.getproxies()
+        return proxies.get(url.scheme) or proxies.get("all")
 
     async def aclose(self) -> None:
         """Close all connections."""
