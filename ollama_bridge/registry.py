@@ -9,7 +9,7 @@ from typing import Final
 
 from ollama_bridge.catalog import CATALOG, Model, ModelConfig, complete, renamed
 from ollama_bridge.chat import Backend, ChatRequest, Reply
-from ollama_bridge.errors import BridgeError, ConfigError, ModelNotFound
+from ollama_bridge.errors import ConfigError, ModelNotFound, RequestError
 from ollama_bridge.names import normalise_name
 
 DEFAULT_KEEP_ALIVE_S: Final = 300.0
@@ -51,6 +51,7 @@ class ModelRegistry:
 
         Raises:
             ModelNotFound: No enabled model answers to that name.
+            InvalidRequest: No model can have such a name.
         """
         target = self.resolve(request.model).target
         async with aclosing(self._backends[target.provider].chat(replace(request, target=target))) as events:
@@ -62,6 +63,7 @@ class ModelRegistry:
 
         Raises:
             ModelNotFound: There is none; it holds the name as the client sent it.
+            InvalidRequest: No model can have such a name.
         """
         model = self._index.answering.get(_key(name))
         if model is None:
@@ -151,7 +153,10 @@ class _Index:
 def _claim(claims: Iterable[tuple[str, Model]]) -> dict[str, Model]:
     owners: dict[str, Model] = {}
     for name, model in claims:
-        owner = owners.setdefault(_key(name), model)
+        try:
+            owner = owners.setdefault(_key(name), model)
+        except RequestError as exc:
+            raise ConfigError(f"model '{model.name}': '{name}': {exc}") from exc
         if owner is not model:
             raise ConfigError(f"models '{owner.name}' and '{model.name}' both answer to '{name}'")
     return owners
@@ -178,7 +183,7 @@ def _key(name: str) -> str:
 def _completed(config: ModelConfig, kind: str, default_max_tokens: int | None) -> Model:
     try:
         return complete(config, kind=kind, default_max_tokens=default_max_tokens)
-    except BridgeError as exc:
+    except RequestError as exc:
         raise ConfigError(f"model '{config.name}': {exc}") from exc
 
 
