@@ -2,4 +2,6 @@
 
 from pathlib import Path
 
-SHARED = next((p / "shared" for p in Path(__file__).resolve().parents if (p / "shared" / "spec").is_dir()), None)
+SHARED = next(
+    (p / "shared" for p in Path(__file__).resolve().parents if (p / "shared" / "spec").is_dir()), None
+)

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_bridge.catalog import CATALOG, ModelConfig, complete, facts_for
-from ollama_bridge.errors import InvalidRequest
-from ollama_bridge.names import normalise_name
+from ollama_bridge.catalog import CATALOG, ModelConfig, complete, facts_for, facts_kind
+from ollama_bridge.names import InvalidName, normalise_name
 
 ROWS = [pytest.param(kind, facts, id=facts.id) for kind, rows in CATALOG.items() for facts in rows]
 ORDER = ["completion", "tools", "insert", "vision", "embedding", "thinking"]
@@ -176,6 +175,22 @@ def test_a_vendor_lends_the_sizes_of_a_known_model_but_not_its_rules():
     assert (facts_for("groq", "llama-3.3-70b").family, facts.family) == ("llama", "claude")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "base_url", "api"),
+    [
+        ("openai", "openai", None, "responses"),
+        ("openai", "openai", "https://gateway.example/v1", "responses"),
+        ("work", "openai", None, "responses"),
+        ("acme", "openai", "http://127.0.0.1:9000/v1", "chat"),
+    ],
+)
+def test_somebody_elses_base_url_means_somebody_elses_rules(name, kind, base_url, api):
+    """An unknown id is OpenAI's newest at OpenAI, and anything at all elsewhere."""
+    rules = facts_for(facts_kind(name, kind, base_url), "qwen-or-what").rules
+
+    assert (rules.api, "temperature" in rules.accepts) == (api, api == "chat")
+
+
 @given(st.sampled_from([*CATALOG, "groq", "ollama"]), st.text(max_size=40))
 def test_any_model_id_has_facts_that_can_be_advertised(kind, model):
     """Whatever an operator writes as `backend_model`, the model is listed with an architecture and a size."""
@@ -239,7 +254,7 @@ def test_latest_is_our_tag_and_never_goes_upstream():
 
 def test_a_name_outside_the_grammar_is_refused():
     """Better at start than in a client's list."""
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidName):
         complete(ModelConfig(name="a b", backend="b"), kind="demo")
 
 

@@ -14,10 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import orjson
-
 from ollama_bridge.catalog import Model
 from ollama_bridge.registry import Loaded
+from ollama_bridge.surfaces import gojson
 
 VERSION: Final = "0.33.0"
 """The Ollama that we are. Plain numbers: VS Code compares them, and wants at least 0.6.4."""
@@ -25,15 +24,6 @@ VERSION: Final = "0.33.0"
 _COPILOT: Final = "GitHubCopilotChat/"
 _LICENSE: Final = "Answered by the provider's own service, under the provider's terms."
 _UNKNOWN: Final = "unknown"  # Ollama's own word, where a GGUF file does not say its quantization
-
-# Go's encoder escapes these, so that JSON may stand inside HTML and JavaScript.
-_GO_ESCAPES: Final = (
-    (b"&", rb"\u0026"),
-    (b"<", rb"\u003c"),
-    (b">", rb"\u003e"),
-    ("\u2028".encode(), rb"\u2028"),
-    ("\u2029".encode(), rb"\u2029"),
-)
 
 
 class _LastTags:
@@ -43,7 +33,7 @@ class _LastTags:
 
 def version_body(version: str = VERSION) -> bytes:
     """The body of /api/version."""
-    return _encode({"version": version})
+    return gojson.dump({"version": version})
 
 
 def tags_body(models: tuple[Model, ...]) -> bytes:
@@ -53,7 +43,7 @@ def tags_body(models: tuple[Model, ...]) -> bytes:
     until something changes: editors ask every few seconds.
     """
     if _LastTags.models is not models:
-        _LastTags.body = _encode({"models": [_tag(model) for model in models]})
+        _LastTags.body = gojson.dump({"models": [_tag(model) for model in models]})
         _LastTags.models = models
     return _LastTags.body
 
@@ -101,7 +91,7 @@ def show_body(
     if model.capabilities:
         body["capabilities"] = model.capabilities
     body["modified_at"] = rfc3339(model.modified_at)
-    return _encode(body)
+    return gojson.dump(body)
 
 
 def ps_body(models: Iterable[Model], loaded: Sequence[Loaded]) -> bytes:
@@ -112,9 +102,8 @@ def ps_body(models: Iterable[Model], loaded: Sequence[Loaded]) -> bytes:
         loaded: As `Residency.loaded` has it, the longest first.
     """
     by_name = {model.name: model for model in models}
-    return _encode(
-        {"models": [_process(by_name[one.name], one.expires_at) for one in loaded if one.name in by_name]}
-    )
+    shown = [_process(by_name[one.name], one.expires_at) for one in loaded if one.name in by_name]
+    return gojson.dump({"models": shown})
 
 
 def rfc3339(moment: datetime) -> str:
@@ -193,7 +182,7 @@ def _modelfile(model: Model, template: str, system: str, options: Mapping[str, A
 
 
 def _parameter(value: Any) -> str:
-    return _quoted(value) if isinstance(value, str) else orjson.dumps(value).decode()
+    return _quoted(value) if isinstance(value, str) else gojson.dump(value).decode()
 
 
 def _quoted(text: str) -> str:
@@ -205,10 +194,3 @@ def _quoted(text: str) -> str:
 
 def _size(model: Model) -> int:
     return len(_modelfile(model, _template(model), "", {}).encode())
-
-
-def _encode(body: Mapping[str, Any]) -> bytes:
-    encoded = orjson.dumps(body)
-    for plain, escaped in _GO_ESCAPES:
-        encoded = encoded.replace(plain, escaped)
-    return encoded
