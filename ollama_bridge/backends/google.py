@@ -26,7 +26,7 @@ from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.google_params import Json, build
 from ollama_bridge.backends.google_stream import GenerateReader
-from ollama_bridge.backends.sdk import USER_AGENT, neutral_environment
+from ollama_bridge.backends.sdk import USER_AGENT, neutral_environment, tls_context
 from ollama_bridge.backends.session import client_session
 from ollama_bridge.backends.sse import SseReader
 from ollama_bridge.chat import ChatRequest, Reply
@@ -134,9 +134,12 @@ class GoogleBackend:
             await self._session.close()
 
     async def _open(self, api_key: str) -> Callable[[str, Json], Frames]:
+        if self._frames is not None:
+            return self._frames
         async with self._opening:
             if self._frames is None:
                 if self._session is None:
+                    await asyncio.to_thread(tls_context)
                     self._session = client_session(
                         self._settings, self._settings.base_url or DEFAULT_BASE_URL
                     )
@@ -312,14 +315,18 @@ class GoogleFailures(Failures):
         if not isinstance(exc, genai_errors.APIError):
             return super().raised(exc, model)
         body = exc.details
-        if isinstance(exc.message, str) and exc.message.lstrip().startswith(("{", "[")):
-            # Sent as text/event-stream, the JSON of an error is taken for plain text by the SDK.
-            try:
-                body = orjson.loads(exc.message)
-            except orjson.JSONDecodeError:
-                body = None
+        if isinstance(body, dict) and body.keys() <= {"message", "status"}:
+            # Made by the SDK of a text; as text/event-stream that is the JSON of an ordinary error.
+            body = _decoded(exc.message)
         headers = getattr(exc.response, "headers", None)
         return self.told(body, model, status=exc.code if type(exc.code) is int else 200, headers=headers)
+
+
+def _decoded(text: str | None) -> Any:
+    try:
+        return orjson.loads(text or "")
+    except orjson.JSONDecodeError:
+        return text
 
 
 def _details(body: Any) -> list[Mapping[str, Any]]:

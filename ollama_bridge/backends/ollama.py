@@ -164,6 +164,7 @@ class ChatReader:
         self._rest = b""
         self._calls = itertools.count(1)
         self._called = False
+        self._held: tuple[TokenLogprob, ...] = ()
 
     def feed(self, chunk: bytes) -> Iterable[Event]:
         """The events of every line that `chunk` completes.
@@ -178,12 +179,13 @@ class ChatReader:
 
     def close(self) -> Iterable[Event]:
         """The events of a last line without its line end, as Ollama sends errors of the cloud; half a line is none."""
-        rest, self._rest = self._rest, b""
-        try:
-            orjson.loads(rest)
-        except orjson.JSONDecodeError:
-            return []
-        return self._line(rest)
+        rest, self._rest = self._rest.strip(), b""
+        if rest.startswith(b"{"):
+            try:
+                orjson.loads(rest)
+            except orjson.JSONDecodeError:
+                return []
+        return self._line(rest) if rest else []
 
     def _line(self, line: bytes) -> list[Event]:
         try:
@@ -206,11 +208,13 @@ class ChatReader:
         message = line.get("message") or {}
         if thinking := message.get("thinking"):
             events.append(ThinkingDelta(_text(thinking)))
+        if logprobs := line.get("logprobs"):
+            self._held += tuple(map(_logprob, logprobs))
         if content := message.get("content"):
-            logprobs = line.get("logprobs")
-            events.append(TextDelta(_text(content), tuple(map(_logprob, logprobs)) if logprobs else ()))
-        for call in message.get("tool_calls") or ():
-            events.append(self._call(call))
+            # Tokens whose text Ollama's parser still held back came before, on lines without content.
+            held, self._held = self._held, ()
+            events.append(TextDelta(_text(content), held))
+        events += map(self._call, message.get("tool_calls") or ())
         if line.get("done"):
             events.append(self._finish(line))
         return events
