@@ -227,6 +227,10 @@ class Failures:
             retry_after_s=retry_after_s(headers or {}),
         )
 
+    def broken(self, what: str, model: str) -> UpstreamBroken:
+        """The error for a reply that makes no sense; `what` says why."""
+        return UpstreamBroken(what, provider=self.provider, model=model)
+
     def raised(self, exc: BaseException, model: str) -> UpstreamError:
         """The error for an exception of the SDK, the transport, a JSON parser or our own reader."""
         response = getattr(exc, "response", None)
@@ -250,7 +254,7 @@ class Failures:
         body = getattr(exc, "body", None)
         if body is not None:
             return self.told(body, model)
-        return UpstreamBroken(f"the SDK failed: {type(exc).__name__}", provider=self.provider, model=model)
+        return self.broken(f"the SDK failed: {type(exc).__name__}", model)
 
     def _status_of(self, kind: str | int) -> int | None:
         if isinstance(kind, int) or kind.isdecimal():

@@ -12,7 +12,7 @@ import logging
 import os
 import ssl
 import urllib.request
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
@@ -25,7 +25,7 @@ from ollama_bridge import __version__
 from ollama_bridge.backends import ProviderSettings, scrub_environment
 from ollama_bridge.backends.failures import Failures, clean
 from ollama_bridge.backends.sse import SseReader
-from ollama_bridge.errors import UpstreamBroken, UpstreamError
+from ollama_bridge.errors import InvalidRequest, UpstreamError
 
 USER_AGENT: Final = f"ollama-bridge/{__version__}"
 
@@ -146,6 +146,18 @@ class _Body(httpx2.AsyncByteStream):
         self._response.close()  # does nothing to a connection whose reply has ended: it is back in the pool
 
 
+def encode(body: Mapping[str, Any]) -> bytes:
+    """A request body as JSON, for the SDK's `content=`.
+
+    Raises:
+        InvalidRequest: It holds what JSON cannot, such as half a surrogate pair or a number past 64 bits.
+    """
+    try:
+        return orjson.dumps(body)
+    except TypeError as exc:
+        raise InvalidRequest(f"the request cannot be written as JSON: {exc}") from None
+
+
 async def payloads(
     response: httpx2.Response, failures: Failures, model: str
 ) -> AsyncGenerator[Iterable[Any], None]:
@@ -198,8 +210,7 @@ async def _no_event_stream(
         body = None
     if isinstance(body, dict) and ("error" in body or body.get("object") == "error"):
         return failures.told(body, model)
-    return UpstreamBroken(
+    return failures.broken(
         f"answered with {clean(kind)} instead of an event stream: check providers.{failures.provider}.base_url",
-        provider=failures.provider,
-        model=model,
+        model,
     )
