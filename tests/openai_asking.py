@@ -4,13 +4,12 @@ import importlib.util
 import json
 from contextlib import aclosing, asynccontextmanager
 
-from shared import SHARED
-
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.openai import OpenAIBackend
 from ollama_bridge.chat import ChatRequest, Message, Rules, Target
 from ollama_bridge.errors import BridgeError
 from ollama_bridge.events import TextDelta, ThinkingDelta, ToolCall
+from shared import SHARED
 
 HELLO = (Message("user", "Hello"),)
 

@@ -14,7 +14,6 @@ from google.genai import errors as genai_errors
 from google.genai import types
 from hypothesis import given
 from hypothesis import strategies as st
-from shared import SHARED
 
 from ollama_bridge.backends import ProviderSettings, google
 from ollama_bridge.backends.google import GoogleBackend, GoogleFailures
@@ -28,6 +27,7 @@ from ollama_bridge.errors import (
     UpstreamUnreachable,
 )
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall, Usage
+from shared import SHARED
 from upstream import Upstream, split_at_random, sse
 
 KEY = "AIzaSyD-not-a-real-key-at-all-0123456789"

@@ -8,7 +8,6 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shared import SHARED
 
 from ollama_bridge.backends import ProviderSettings, ollama
 from ollama_bridge.backends.failures import Failures
@@ -22,6 +21,7 @@ from ollama_bridge.errors import (
     UpstreamUnreachable,
 )
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall, Usage
+from shared import SHARED
 from upstream import Upstream, split_at_random
 
 TARGET = Target("den", "qwen3:4b")
