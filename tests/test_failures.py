@@ -215,6 +215,19 @@ def test_keys_in_a_providers_message_are_masked(secret):
     assert secret.split()[-1][4:] not in clean(f"Incorrect API key provided: {secret}. Find it at https://x.")
 
 
+def test_our_own_key_is_masked_whatever_it_looks_like():
+    """Some vendors' keys are plain hexadecimal digits."""
+    error = failures().told({"error": {"message": "no account for sk-secret here"}}, "m", status=401)
+    assert "sk-secret" not in str(error)
+    assert str(error).endswith("no account for *** here")
+
+
+def test_ordinary_words_are_not_masked():
+    """A message has to stay readable."""
+    message = "skeletonization of keyboard_shortcuts: pkgresources-and-more, risk-assessment-model"
+    assert clean(message) == message
+
+
 def test_a_providers_message_is_bounded_and_on_one_line():
     """It may quote a prompt at length."""
     assert len(clean("word\n" * 1000)) <= 501

@@ -219,9 +219,9 @@ class Failures:
         remedy = remedy.format(key_variable=self.key_variable, provider=self.provider)
         return leaf(
             what
-            + (f" ({clean(shown)})" if shown else "")
+            + (f" ({self._clean(shown)})" if shown else "")
             + remedy
-            + (f"{'; ' if remedy else ': '}{clean(message)}" if message else ""),
+            + (f"{'; ' if remedy else ': '}{self._clean(message)}" if message else ""),
             provider=self.provider,
             model=model,
             status=client_status,
@@ -247,6 +247,11 @@ class Failures:
                     what = words.format(base_url=self._where(), provider=self.provider)
                     return leaf(what, provider=self.provider, model=model, status=status)
         return self._by_sdk(exc, model)
+
+    def _clean(self, message: str) -> str:
+        for key in self.settings.api_keys:
+            message = message.replace(key, "***")
+        return clean(message)
 
     def _where(self) -> str:
         return _USER_INFO.sub("//", self.settings.base_url or self.default_url)
@@ -282,7 +287,8 @@ def _read_error(body: Any) -> tuple[list[str | int], str]:
 
 _USER_INFO: Final = re.compile(r"//[^/@]*@")
 _SECRET: Final = re.compile(
-    r"(?i)\bbearer\s+\S+|\b(?:sk|pk|rk|gsk|xai|hf|csk|key|r8|pplx|nvapi|aiza|ya29)[-_.]?[\w*.-]{12,}"
+    r"\bbearer\s+\S+|\b(?:sk|pk|rk|gsk|xai|hf|csk|r8|pplx|nvapi|tgp|fw)[-_][\w*.-]{8,}|\b(?:aiza|ya29)[\w*.-]{12,}",
+    re.IGNORECASE,
 )
 
 
