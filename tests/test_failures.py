@@ -128,9 +128,11 @@ def test_messages_name_the_remedy():
     assert "connection refused" in str(refused)
     assert "https://acme.example/v1" in str(refused)
     assert "pass@" not in str(refused)
-    without = Failures(ProviderSettings("acme", "x"), "https://default.example", "ACME_API_KEY", ValueError)
-    with pytest.raises(UpstreamRejected, match=r"set ACME_API_KEY or providers\.acme\.api_key"):
-        without.key("m")
+    for keys in ((), ("",)):
+        settings = ProviderSettings("acme", "x", keys)
+        without = Failures(settings, "https://default.example", "ACME_API_KEY", anthropic.AnthropicError)
+        with pytest.raises(UpstreamRejected, match=r"set ACME_API_KEY or providers\.acme\.api_key"):
+            without.key("m")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from ollama_bridge.errors import (
 )
 
 _MAX_MESSAGE: Final = 500
+_MIN_KEY: Final = 8
 
 ERROR_TYPES: Final[Mapping[str, int]] = {
     # Anthropic
@@ -179,13 +180,14 @@ class Failures:
         Raises:
             UpstreamRejected: There is none, which needs no network to find out.
         """
-        if not self.settings.api_keys:
-            raise UpstreamRejected(
-                f"no API key: set {self.key_variable} or providers.{self.provider}.api_key",
-                provider=self.provider,
-                model=model,
-            )
-        return self.settings.api_keys[0]
+        for key in self.settings.api_keys:
+            if key:
+                return key
+        raise UpstreamRejected(
+            f"no API key: set {self.key_variable} or providers.{self.provider}.api_key",
+            provider=self.provider,
+            model=model,
+        )
 
     @contextmanager
     def mapped(self, model: str) -> Iterator[None]:
@@ -250,7 +252,8 @@ class Failures:
 
     def _clean(self, message: str) -> str:
         for key in self.settings.api_keys:
-            message = message.replace(key, "***")
+            if len(key) >= _MIN_KEY:  # local servers have keys such as `none`
+                message = message.replace(key, "***")
         return clean(message)
 
     def _where(self) -> str:
