@@ -412,6 +412,18 @@ async def test_every_way_to_send_tool_calls(fragments):
     ]
 
 
+async def test_tools_keep_the_clients_names():
+    """OpenAI takes letters, digits, `_` and `-` only; the client hears of its tool by the name it gave."""
+    fragments = [{"index": 0, "id": "a", "function": {"name": "files_read", "arguments": "{}"}}]
+    async with Upstream() as upstream, backend_at(upstream) as backend:
+        upstream.reply(sse(chunk({"tool_calls": fragments}), chunk(finish="tool_calls")))
+        tools = (Tool("files.read"), Tool("files_read"), Tool("x" * 70))
+        events = await ask(backend, question(tools=tools))
+        names = [tool["function"]["name"] for tool in upstream.requests[0].json["tools"]]
+    assert names == ["files_read", "files_read_2", "x" * 64]
+    assert calls(events) == [{"name": "files.read", "args": {}}]
+
+
 async def test_calls_without_an_id_get_one():
     """The same place in the same conversation gets the same id; index 0 for all is no hindrance."""
     fragment = {"index": 0, "function": {"name": "f", "arguments": "{}"}}
@@ -500,6 +512,12 @@ async def test_every_finish_reason(word, reason):
     """OpenAI's words, as its SDK lists them, and those of vendors; an unknown one is an end like any other."""
     events = await answered(chunk({"content": "a"}), chunk(finish=word))
     assert events == [TextDelta("a"), Finish(reason, Usage(), word)]
+
+
+async def test_nothing_follows_the_end():
+    """What a vendor sends behind its last chunk is not read."""
+    events = await answered(chunk({"content": "a"}), STOP, USAGE, chunk({"content": "late"}), STOP)
+    assert events == [TextDelta("a"), Finish("stop", Usage(7, 2), "stop")]
 
 
 async def test_a_filtered_answer_says_so():

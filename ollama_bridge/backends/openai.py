@@ -144,6 +144,8 @@ class OpenAIBackend:
                             yield event
                         if words is not None and words.hit:
                             return  # and close: nobody wants, nor wants to pay for, what would follow
+                        if reader.done:
+                            break
                     if reader.done:
                         await settle(batches)
                         return
