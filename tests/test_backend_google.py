@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from ollama_bridge.backends import ProviderSettings, google
 from ollama_bridge.backends.google import GoogleBackend, GoogleFailures
 from ollama_bridge.backends.google_stream import FINISH_REASONS, GenerateReader
-from ollama_bridge.chat import ChatRequest, Message, Rules, Target
+from ollama_bridge.chat import ChatRequest, Message, Rules, Target, Tool
 from ollama_bridge.errors import (
+    InvalidRequest,
     UpstreamBroken,
     UpstreamBusy,
     UpstreamError,
@@ -143,6 +144,21 @@ async def test_a_path_in_the_base_url_and_a_full_model_name(path):
         upstream.reply(WHOLE)
         await ask(backend, ChatRequest("x", HELLO.messages, target=Target("google", "tunedModels/a b")))
     assert upstream.requests[0].path == "/gate/v1beta/tunedModels/a%20b:streamGenerateContent?alt=sse"
+
+
+async def test_a_renamed_tool_is_called_by_its_own_name(path):
+    """The client never learns that Gemini knew its tool by another name."""
+    request = ChatRequest("gemini", HELLO.messages, tools=(Tool("1.go"),), target=TARGET)
+    call, _ = await reply_of(sse(frame({"functionCall": {"name": "_1_go"}}, finish="STOP")), request)
+    assert call.name == "1.go"
+
+
+@pytest.mark.parametrize("text", ["\ud800", 2**70])
+async def test_what_json_cannot_hold_is_the_clients_mistake(path, text):
+    call = ToolCall("1", "f", {"x": text})
+    messages = (*HELLO.messages, Message("assistant", tool_calls=(call,)))
+    with pytest.raises(InvalidRequest):
+        await reply_of(WHOLE, ChatRequest("gemini", messages, target=TARGET))
 
 
 async def test_cookies_are_not_kept(path):

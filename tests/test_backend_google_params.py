@@ -176,6 +176,27 @@ def test_tools():
     ]
 
 
+def test_names_of_tools_fit_googles_alphabet():
+    """A name Gemini would refuse is written so that it does not, everywhere the same; two tools stay two."""
+    tools = (Tool("a.b"), Tool("a b"), Tool("2fa"), Tool("x" * 70), Tool("ok"), Tool("ok", "again"))
+    history = (*HELLO, Message("assistant", tool_calls=(ToolCall("1", "2fa"),)), Message("tool", "r"))
+    body = body_of(*history, tools=tools)
+    assert [each["name"] for each in body["tools"][0]["functionDeclarations"]] == [
+        "a_b",
+        "a_b_2",
+        "_2fa",
+        "x" * 64,
+        "ok",
+    ]
+    assert body["contents"][1]["parts"][0]["functionCall"]["name"] == "_2fa"
+    assert body["contents"][2]["parts"][0]["functionResponse"]["name"] == "_2fa"
+
+
+def test_an_empty_conversation_is_the_clients_mistake():
+    with pytest.raises(InvalidRequest, match="empty"):
+        body_of(Message("user", " "))
+
+
 def test_all_options():
     options = {
         "temperature": 0.0,

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from ollama_bridge import media
+from ollama_bridge.backends.tool_names import ToolNames
 from ollama_bridge.chat import ChatRequest, Effort, Message, Tool
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.history import repair
@@ -52,37 +53,49 @@ BUDGETS: Final[Mapping[Effort, int]] = {
 """`thinkingBudget` in tokens, Gemini 2.5. A model that cannot stop thinking (2.5 Pro) lacks `none` in its rules."""
 
 _DYNAMIC_BUDGET: Final = -1
+_LONGEST_NAME: Final = 64
 
 
 @dataclass(slots=True)
 class Params:
-    """A request body, and the names of what the client asked for and the model does not take."""
+    """A request body.
+
+    Args:
+        body: As JSON will have it.
+        dropped: What the client asked for and the model does not take.
+        names: How tools are called on the wire.
+    """
 
     body: Json
     dropped: list[str] = field(default_factory=list)
+    names: ToolNames = field(default_factory=lambda: ToolNames(_LONGEST_NAME, letter_first=True))
 
 
 def build(request: ChatRequest) -> Params:
     """The body for `request`, whose `target` says by which rules.
 
     Raises:
-        InvalidRequest: An image is of no kind that is known.
+        InvalidRequest: An image is of no kind that is known, or there is nothing to answer.
     """
     params = Params({})
-    system, contents = _conversation(request)
+    system, contents = _conversation(request, params.names)
     if system and not contents:  # at least one turn is demanded
         system, contents = "", [{"role": "user", "parts": [{"text": system}]}]
+    if not contents:
+        raise InvalidRequest("the conversation is empty: there is nothing to answer")
     if system:
         params.body["systemInstruction"] = {"parts": [{"text": system}]}
     params.body["contents"] = contents
     if request.tools:
-        params.body["tools"] = [{"functionDeclarations": [_declaration(tool) for tool in request.tools]}]
+        tools = {tool.name: tool for tool in request.tools}  # two of one name are a 400
+        declared = [_declaration(tool, params.names) for tool in tools.values()]
+        params.body["tools"] = [{"functionDeclarations": declared}]
     if generation := _generation(request, params.dropped):
         params.body["generationConfig"] = generation
     return params
 
 
-def _conversation(request: ChatRequest) -> tuple[str, list[Json]]:
+def _conversation(request: ChatRequest, names: ToolNames) -> tuple[str, list[Json]]:
     system: list[str] = []
     contents: list[Json] = []
     for message in repair(request.messages):
@@ -90,7 +103,7 @@ def _conversation(request: ChatRequest) -> tuple[str, list[Json]]:
             system.append(message.content)
             continue
         role = "model" if message.role == "assistant" else "user"
-        parts = _result(message) if message.role == "tool" else _parts(message)
+        parts = _result(message, names) if message.role == "tool" else _parts(message, names)
         if contents and contents[-1]["role"] == role:  # turns have to alternate
             contents[-1]["parts"] += parts
         elif parts:
@@ -100,11 +113,12 @@ def _conversation(request: ChatRequest) -> tuple[str, list[Json]]:
     return "\n\n".join(system), contents
 
 
-def _parts(message: Message) -> list[Json]:
+def _parts(message: Message, names: ToolNames) -> list[Json]:
     parts: list[Json] = [{"text": message.content}] if message.content else []
     parts += _images(message)
     for call in message.tool_calls:
-        parts.append({"functionCall": {"id": call.id, "name": call.name, "args": dict(call.arguments)}})
+        said = {"id": call.id, "name": names.to_wire(call.name), "args": dict(call.arguments)}
+        parts.append({"functionCall": said})
     return parts
 
 
@@ -115,10 +129,10 @@ def _images(message: Message) -> list[Json]:
     return [{"inlineData": {"mimeType": image.media_type, "data": image.data}} for image in message.images]
 
 
-def _result(message: Message) -> list[Json]:
+def _result(message: Message, names: ToolNames) -> list[Json]:
     answer = {
         "id": message.tool_call_id,
-        "name": message.tool_name,
+        "name": names.to_wire(message.tool_name),
         "response": _as_object(message.content),
     }
     return [{"functionResponse": answer}, *_images(message)]
@@ -141,8 +155,8 @@ def _sign(contents: Sequence[Json]) -> None:
             first["thoughtSignature"] = UNSIGNED_CALL
 
 
-def _declaration(tool: Tool) -> Json:
-    declaration: Json = {"name": tool.name, "description": tool.description}
+def _declaration(tool: Tool, names: ToolNames) -> Json:
+    declaration: Json = {"name": names.to_wire(tool.name), "description": tool.description}
     if tool.parameters.get("properties") or "$ref" in tool.parameters:
         # Not `parameters`: that is a subset of OpenAPI and refuses `$schema` or `additionalProperties`.
         declaration["parametersJsonSchema"] = dict(tool.parameters)

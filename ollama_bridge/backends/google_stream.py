@@ -72,13 +72,23 @@ class GenerateReader:
         provider: For errors.
         model: For errors.
         error_of: Makes the right error of an `error` object in the stream.
+        names: Names of tools on the wire to those the client knows, where they differ.
         logprobs: Whether log probabilities are wanted.
     """
 
-    def __init__(self, *, provider: str, model: str, error_of: ErrorOf, logprobs: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        provider: str,
+        model: str,
+        error_of: ErrorOf,
+        names: Mapping[str, str] | None = None,
+        logprobs: bool = False,
+    ) -> None:
         self._provider = provider
         self._model = model
         self._error_of = error_of
+        self._names = names or {}
         self._logprobs = logprobs
         self._usage: Json = {}
         self._finish = ""
@@ -156,7 +166,7 @@ class GenerateReader:
         whole, self._partial = self._partial, None
         self._calls += 1
         call_id = whole.call_id or made_up_id(str(frame.get("responseId", "")), self._calls, whole.name)
-        return [ToolCall(call_id, whole.name, whole.arguments)]
+        return [ToolCall(call_id, self._names.get(whole.name, whole.name), whole.arguments)]
 
     def _explained(self, word: str) -> list[Event]:
         if self._spoke or self._calls:

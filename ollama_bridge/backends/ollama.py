@@ -12,8 +12,8 @@ import aiohttp
 import orjson
 
 from ollama_bridge.backends import ProviderSettings
-from ollama_bridge.backends.failures import Failures, clean
-from ollama_bridge.backends.sdk import USER_AGENT
+from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.sdk import USER_AGENT, encode
 from ollama_bridge.backends.session import client_session
 from ollama_bridge.chat import ChatRequest, Message, Reply, Tool
 from ollama_bridge.errors import UpstreamBroken, UpstreamError
@@ -60,11 +60,12 @@ class OllamaBackend:
 
         Raises:
             UpstreamError: The other Ollama failed.
+            InvalidRequest: The request cannot be written as JSON.
         """
         model = request.target.model
         reader = ChatReader(self._failures, model)
         with self._failures.mapped(model):
-            async with aclosing(self._chunks(orjson.dumps(to_body(request)), model)) as chunks:
+            async with aclosing(self._chunks(encode(to_body(request)), model)) as chunks:
                 async for chunk in chunks:
                     for event in reader.feed(chunk):
                         yield event
@@ -236,7 +237,7 @@ class ChatReader:
         return Finish(reason, usage, word)
 
     def _broken(self, message: str) -> UpstreamBroken:
-        return UpstreamBroken(clean(message), provider=self._failures.provider, model=self._model)
+        return self._failures.broken(message, self._model)
 
 
 def _text(value: Any) -> str:
