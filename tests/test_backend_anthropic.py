@@ -5,10 +5,10 @@ import logging
 
 import anthropic
 import pytest
-from anthropic_asking import KEY, asking, backend, block, call, reply, start, stop, text
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anthropic_asking import KEY, asking, backend, block, call, reply, start, stop, text
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.anthropic import STOP_REASONS, AnthropicBackend, Reader
 from ollama_bridge.backends.failures import Failures

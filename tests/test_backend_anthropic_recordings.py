@@ -6,11 +6,11 @@ import re
 from types import ModuleType
 
 import pytest
-from anthropic_asking import backend, reply
-from shared import SHARED
 
+from anthropic_asking import backend, reply
 from ollama_bridge.errors import UpstreamBusy, UpstreamError
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, ToolCall
+from shared import SHARED
 from upstream import Upstream, split_at_random
 
 PATHS = sorted((SHARED / "recordings" / "anthropic").glob("messages-*.json")) if SHARED else []

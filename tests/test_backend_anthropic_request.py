@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import structlog
-from anthropic_asking import KEY, RULES, asking, backend, reply, start, stop, text
 
+from anthropic_asking import KEY, RULES, asking, backend, reply, start, stop, text
 from ollama_bridge import __version__
 from ollama_bridge.backends.anthropic_request import prepare
 from ollama_bridge.chat import Image, Message, Rules, Tool

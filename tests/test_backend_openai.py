@@ -8,7 +8,6 @@ from contextlib import aclosing
 
 import openai
 import pytest
-from openai_asking import ask, ask_until_it_fails, backend_at, question, said
 
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.openai import OpenAIBackend
@@ -23,6 +22,7 @@ from ollama_bridge.errors import (
     UpstreamUnreachable,
 )
 from ollama_bridge.events import Finish, TextDelta
+from openai_asking import ask, ask_until_it_fails, backend_at, question, said
 from upstream import Upstream, split_at_random, sse
 
 KEY = "sk-test-0123456789abcdef"

@@ -8,6 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai import OpenAIError
 from openai.types.responses.response import IncompleteDetails
+from structlog.testing import capture_logs
+
+from ollama_bridge.backends import ProviderSettings, responses
+from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.openai import DEFAULT_URL, OPENAI_ERROR_TYPES
+from ollama_bridge.backends.openai_wire import FILTERED
+from ollama_bridge.chat import Image, Message, Rules, Tool
+from ollama_bridge.errors import UpstreamBroken, UpstreamBusy, UpstreamError, UpstreamRejected
+from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall, Usage
 from openai_asking import (
     ask,
     ask_until_it_fails,
@@ -19,15 +28,6 @@ from openai_asking import (
     said,
     thought,
 )
-from structlog.testing import capture_logs
-
-from ollama_bridge.backends import ProviderSettings, responses
-from ollama_bridge.backends.failures import Failures
-from ollama_bridge.backends.openai import DEFAULT_URL, OPENAI_ERROR_TYPES
-from ollama_bridge.backends.openai_wire import FILTERED
-from ollama_bridge.chat import Image, Message, Rules, Tool
-from ollama_bridge.errors import UpstreamBroken, UpstreamBusy, UpstreamError, UpstreamRejected
-from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall, Usage
 from upstream import Upstream, split_at_random, sse
 
 FAILURES = Failures(

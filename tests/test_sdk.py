@@ -4,8 +4,8 @@ import gzip
 
 import httpx2
 import pytest
-from anthropic_asking import asking, backend, reply, start, stop, text
 
+from anthropic_asking import asking, backend, reply, start, stop, text
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.sdk import encode, http_client, neutral_environment
 from ollama_bridge.errors import InvalidRequest, UpstreamUnreachable

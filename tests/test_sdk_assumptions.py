@@ -8,8 +8,8 @@ import anthropic
 import httpx2
 import pytest
 from anthropic.types import StopReason
-from anthropic_asking import KEY, backend, reply, start, stop, text
 
+from anthropic_asking import KEY, backend, reply, start, stop, text
 from ollama_bridge.backends.anthropic import DEFAULT_URL, STOP_REASONS
 from ollama_bridge.backends.failures import ERROR_TYPES
 from upstream import Upstream, sse

@@ -69,9 +69,13 @@ class AnthropicBackend:
             stream = await self._post("/v1/messages", content, prepared.headers)
             async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
                 async for batch in batches:
+                    spoke = False
                     for payload in batch:
                         for event in reader.feed(payload):
+                            spoke = True
                             yield event
+                    if not spoke and any(payload["type"] != "ping" for payload in batch):
+                        request.progress()
                     if reader.finished:
                         break
                 await settle(batches)

@@ -191,6 +191,10 @@ def _think(
     """`think` by the model's rules: https://platform.claude.com/docs/en/build-with-claude/thinking."""
     think, rules = request.think, request.target.rules
     if think is None:
+        if "adaptive" in rules.thinking and "disabled" not in rules.thinking:
+            # It thinks whatever we say, and by default says nothing of it; what such a model says between two
+            # tool calls would be lost with it.
+            body["thinking"] = {"type": "adaptive", "display": "summarized"}
         return
     if think is False:
         for kind in ("disabled", "between_tools"):

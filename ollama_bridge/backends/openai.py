@@ -138,14 +138,18 @@ class OpenAIBackend:
             stream = await self._post(api.path, content)
             async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
                 async for batch in batches:
+                    spoke = False
                     for payload in batch:
                         events = reader.feed(payload)
                         for event in events if words is None else words.feed(events):
+                            spoke = True
                             yield event
                         if words is not None and words.hit:
                             return  # and close: nobody wants, nor wants to pay for, what would follow
                         if reader.done:
                             break
+                    if not spoke:
+                        request.progress()
                     if reader.done:
                         await settle(batches)
                         return
