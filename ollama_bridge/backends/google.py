@@ -26,7 +26,7 @@ from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.failures import Failures, clean
 from ollama_bridge.backends.google_params import build
 from ollama_bridge.backends.google_stream import GenerateReader
-from ollama_bridge.backends.sdk import USER_AGENT, encode, neutral_environment, tls_context
+from ollama_bridge.backends.sdk import TLS, USER_AGENT, encode, neutral_environment
 from ollama_bridge.backends.session import client_session
 from ollama_bridge.backends.sse import SseReader
 from ollama_bridge.chat import ChatRequest, Reply
@@ -141,7 +141,6 @@ class GoogleBackend:
         async with self._opening:
             if self._frames is None:
                 if self._session is None:
-                    await asyncio.to_thread(tls_context)
                     self._session = client_session(
                         self._settings, self._settings.base_url or DEFAULT_BASE_URL
                     )
@@ -155,7 +154,6 @@ class GoogleBackend:
 
 
 def _client(settings: ProviderSettings, api_key: str, session: aiohttp.ClientSession) -> genai.Client:
-    tls = tls_context()
     with neutral_environment():
         return genai.Client(
             api_key=api_key,
@@ -168,8 +166,8 @@ def _client(settings: ProviderSettings, api_key: str, session: aiohttp.ClientSes
                 # Unset, a failed connection is tried again after up to 10 s, whatever the options say.
                 retry_options=types.HttpRetryOptions(attempts=1),
                 # The context of all providers; the four that it would make of its own take 70 ms.
-                client_args={"verify": tls},
-                async_client_args={"verify": tls, "ssl": tls},
+                client_args={"verify": TLS},
+                async_client_args={"verify": TLS, "ssl": TLS},
                 aiohttp_client=session,
             ),
         )

@@ -41,8 +41,8 @@ _KEEPALIVE_S: Final = 60.0  # the SDKs' 5 s mean a TLS handshake for nearly ever
 _MAX_ODD_BODY: Final = 65536
 _SETTLE_S: Final = 0.2
 
-# Reading the certificate authorities takes 20 ms: once, and while this module is imported, which is in a thread.
-_TLS: Final = httpx2.create_ssl_context()
+TLS: Final = httpx2.create_ssl_context()
+"""For all providers. Reading the certificate authorities takes 20 ms: once, while this module is imported in a thread."""
 
 
 def pin_loggers() -> None:
@@ -87,7 +87,7 @@ class SessionTransport(httpx2.AsyncBaseTransport):
     def __init__(self, *, trust_env: bool = False) -> None:
         self._trust_env = trust_env
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=_TLS),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=TLS),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # httpx2 does it
             max_line_size=_MAX_HEADER_BYTES,
