@@ -128,9 +128,11 @@ def test_messages_name_the_remedy():
     assert "connection refused" in str(refused)
     assert "https://acme.example/v1" in str(refused)
     assert "pass@" not in str(refused)
-    without = Failures(ProviderSettings("acme", "x"), "https://default.example", "ACME_API_KEY", ValueError)
-    with pytest.raises(UpstreamRejected, match=r"set ACME_API_KEY or providers\.acme\.api_key"):
-        without.key("m")
+    for keys in ((), ("",)):
+        settings = ProviderSettings("acme", "x", keys)
+        without = Failures(settings, "https://default.example", "ACME_API_KEY", anthropic.AnthropicError)
+        with pytest.raises(UpstreamRejected, match=r"set ACME_API_KEY or providers\.acme\.api_key"):
+            without.key("m")
 
 
 @pytest.mark.parametrize(
@@ -213,6 +215,19 @@ def test_retry_after_as_a_date():
 def test_keys_in_a_providers_message_are_masked(secret):
     """OpenAI repeats a part of the key it was sent."""
     assert secret.split()[-1][4:] not in clean(f"Incorrect API key provided: {secret}. Find it at https://x.")
+
+
+def test_our_own_key_is_masked_whatever_it_looks_like():
+    """Some vendors' keys are plain hexadecimal digits."""
+    error = failures().told({"error": {"message": "no account for sk-secret here"}}, "m", status=401)
+    assert "sk-secret" not in str(error)
+    assert str(error).endswith("no account for *** here")
+
+
+def test_ordinary_words_are_not_masked():
+    """A message has to stay readable."""
+    message = "skeletonization of keyboard_shortcuts: pkgresources-and-more, risk-assessment-model"
+    assert clean(message) == message
 
 
 def test_a_providers_message_is_bounded_and_on_one_line():

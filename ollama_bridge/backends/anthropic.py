@@ -51,7 +51,7 @@ class AnthropicBackend:
         headers: dict[str, Any] = dict.fromkeys(STAINLESS_HEADERS, anthropic.Omit())
         with neutral_environment():
             self._client = AsyncAnthropic(
-                api_key=next(iter(settings.api_keys), "none"),
+                api_key=next(filter(None, settings.api_keys), "none"),
                 base_url=settings.base_url or DEFAULT_URL,
                 max_retries=0,
                 default_headers={**headers, "User-Agent": USER_AGENT, **settings.headers},

@@ -29,6 +29,7 @@ from ollama_bridge.errors import (
 )
 
 _MAX_MESSAGE: Final = 500
+_MIN_KEY: Final = 8
 
 ERROR_TYPES: Final[Mapping[str, int]] = {
     # Anthropic
@@ -179,13 +180,14 @@ class Failures:
         Raises:
             UpstreamRejected: There is none, which needs no network to find out.
         """
-        if not self.settings.api_keys:
-            raise UpstreamRejected(
-                f"no API key: set {self.key_variable} or providers.{self.provider}.api_key",
-                provider=self.provider,
-                model=model,
-            )
-        return self.settings.api_keys[0]
+        for key in self.settings.api_keys:
+            if key:
+                return key
+        raise UpstreamRejected(
+            f"no API key: set {self.key_variable} or providers.{self.provider}.api_key",
+            provider=self.provider,
+            model=model,
+        )
 
     @contextmanager
     def mapped(self, model: str) -> Iterator[None]:
@@ -219,9 +221,9 @@ class Failures:
         remedy = remedy.format(key_variable=self.key_variable, provider=self.provider)
         return leaf(
             what
-            + (f" ({clean(shown)})" if shown else "")
+            + (f" ({self._clean(shown)})" if shown else "")
             + remedy
-            + (f"{'; ' if remedy else ': '}{clean(message)}" if message else ""),
+            + (f"{'; ' if remedy else ': '}{self._clean(message)}" if message else ""),
             provider=self.provider,
             model=model,
             status=client_status,
@@ -247,6 +249,12 @@ class Failures:
                     what = words.format(base_url=self._where(), provider=self.provider)
                     return leaf(what, provider=self.provider, model=model, status=status)
         return self._by_sdk(exc, model)
+
+    def _clean(self, message: str) -> str:
+        for key in self.settings.api_keys:
+            if len(key) >= _MIN_KEY:  # local servers have keys such as `none`
+                message = message.replace(key, "***")
+        return clean(message)
 
     def _where(self) -> str:
         return _USER_INFO.sub("//", self.settings.base_url or self.default_url)
@@ -282,7 +290,8 @@ def _read_error(body: Any) -> tuple[list[str | int], str]:
 
 _USER_INFO: Final = re.compile(r"//[^/@]*@")
 _SECRET: Final = re.compile(
-    r"(?i)\bbearer\s+\S+|\b(?:sk|pk|rk|gsk|xai|hf|csk|key|r8|pplx|nvapi|aiza|ya29)[-_.]?[\w*.-]{12,}"
+    r"\bbearer\s+\S+|\b(?:sk|pk|rk|gsk|xai|hf|csk|r8|pplx|nvapi|tgp|fw)[-_][\w*.-]{8,}|\b(?:aiza|ya29)[\w*.-]{12,}",
+    re.IGNORECASE,
 )
 
 

@@ -7,10 +7,8 @@ connections, response headers up to 64 KiB (`providers.md` §1.2, §8). Its erro
 """
 
 import asyncio
-import functools
 import logging
 import os
-import ssl
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
@@ -43,6 +41,9 @@ _KEEPALIVE_S: Final = 60.0  # the SDKs' 5 s mean a TLS handshake for nearly ever
 _MAX_ODD_BODY: Final = 65536
 _SETTLE_S: Final = 0.2
 
+# Reading the certificate authorities takes 20 ms: once, and while this module is imported, which is in a thread.
+_TLS: Final = httpx2.create_ssl_context()
+
 
 def pin_loggers() -> None:
     """At DEBUG the SDKs log whole request bodies and headers, prompts and keys; httpx2 logs each URL at INFO."""
@@ -59,12 +60,6 @@ def neutral_environment() -> Iterator[None]:
         yield
     finally:
         os.environ.update(before)
-
-
-@functools.cache
-def tls_context() -> ssl.SSLContext:
-    """One for all providers: reading the certificate authorities takes 20 ms."""
-    return httpx2.create_ssl_context()
 
 
 def http_client(settings: ProviderSettings) -> httpx2.AsyncClient:
@@ -92,7 +87,7 @@ class SessionTransport(httpx2.AsyncBaseTransport):
     def __init__(self, *, trust_env: bool = False) -> None:
         self._trust_env = trust_env
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=tls_context()),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=_TLS),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # httpx2 does it
             max_line_size=_MAX_HEADER_BYTES,
