@@ -63,10 +63,11 @@ def calls(events):
     return [{"name": e.name, "args": dict(e.arguments)} for e in events if isinstance(e, ToolCall)]
 
 
-def recordings(pattern):
-    """Recorded exchanges, by name; none when the folder is not there."""
+def recordings(pattern, api):
+    """Recorded exchanges of an API, by name; none when the folder is not there."""
     folder = SHARED / "recordings" if SHARED else None
-    return sorted(folder.glob(pattern)) if folder and folder.is_dir() else []
+    paths = sorted(folder.glob(pattern)) if folder and folder.is_dir() else []
+    return [path for path in paths if json.loads(path.read_text(encoding="utf-8"))["api"] == api]
 
 
 def recorded(path):

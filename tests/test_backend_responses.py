@@ -21,14 +21,10 @@ from openai_asking import (
     ask,
     ask_until_it_fails,
     backend_at,
-    calls,
     question,
-    recorded,
-    recordings,
     said,
-    thought,
 )
-from upstream import Upstream, split_at_random, sse
+from upstream import Upstream, sse
 
 FAILURES = Failures(
     ProviderSettings("acme", "openai"), DEFAULT_URL, "OPENAI_API_KEY", OpenAIError, OPENAI_ERROR_TYPES
@@ -414,33 +410,3 @@ def test_no_json_makes_the_reader_stumble(events, logprobs):
                         assert isinstance(event.text, str)
     except UpstreamError:
         pass
-
-
-# ------------------------------------------------------------------------------------------ recordings
-
-STREAMS = recordings("*/responses-stream-*.json")
-
-
-@pytest.mark.skipif(not STREAMS, reason="the recordings are not there")
-@pytest.mark.parametrize("path", STREAMS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-async def test_recorded_replies(path):
-    """Every recorded stream, cut at random byte borders, gives what an independent reading of it gives."""
-    recording, facts = recorded(path)
-    response = recording["response"]
-    async with Upstream() as upstream, backend_at(upstream, api="responses") as backend:
-        pieces = split_at_random(response["body"].encode(), seed=len(response["body"]))
-        upstream.reply(pieces, status=response["status"], headers=response["headers"])
-        events, failure = await ask_until_it_fails(backend)
-    if facts["errors"]:
-        assert isinstance(failure, UpstreamError)
-        return
-    assert failure is None
-    assert said(events) == facts["text"] + facts["refusal"]
-    # The oracle joins the parts of a summary without the blank line that stands between them.
-    assert thought(events).replace("\n\n", "") == facts["thinking"].replace("\n\n", "")
-    assert calls(events) == facts["tools"]
-    finish = events[-1]
-    assert finish.detail == facts["finish"].removeprefix("incomplete:")
-    assert finish.usage.input_tokens == facts["usage"]["input_tokens"]
-    assert finish.usage.output_tokens == facts["usage"]["output_tokens"]
-    assert finish.usage.cached_read_tokens == facts["cached"]

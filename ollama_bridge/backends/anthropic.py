@@ -68,13 +68,14 @@ class AnthropicBackend:
         with self._failures.mapped(model):
             stream = await self._post("/v1/messages", content, prepared.headers)
             async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
+                payload: dict[str, Any] = {"type": "ping"}
                 async for batch in batches:
                     spoke = False
                     for payload in batch:
                         for event in reader.feed(payload):
                             spoke = True
                             yield event
-                    if not spoke and any(payload["type"] != "ping" for payload in batch):
+                    if not spoke and payload["type"] != "ping":
                         request.progress()
                     if reader.finished:
                         break

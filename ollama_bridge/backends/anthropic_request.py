@@ -4,7 +4,6 @@ What the API refuses (`providers.md` §2) is translated, or dropped with one log
 refuses of one model only is in the model's `Rules`.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,6 +12,7 @@ import orjson
 import structlog
 from anthropic import transform_schema
 
+from ollama_bridge.backends.tool_names import ToolNames
 from ollama_bridge.chat import ChatRequest, Effort, Image, Message, Tool
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.history import repair
@@ -66,7 +66,7 @@ def prepare(request: ChatRequest) -> Prepared:
     """
     dropped: list[str] = []
     messages = repair(request.messages)
-    names = _Names()
+    names = ToolNames(_LONGEST_NAME)
     body: dict[str, Any] = {
         "model": request.target.model,
         "max_tokens": _max_tokens(request),
@@ -100,7 +100,7 @@ def _max_tokens(request: ChatRequest) -> int:
 
 
 def _conversation(
-    messages: Iterable[Message], names: "_Names", dropped: list[str]
+    messages: Iterable[Message], names: ToolNames, dropped: list[str]
 ) -> tuple[list[Block], list[dict[str, Any]]]:
     """The leading system messages, and the turns of user and assistant in alternation."""
     system: list[Block] = []
@@ -123,7 +123,7 @@ def _conversation(
     return system, turns
 
 
-def _blocks(message: Message, names: "_Names", dropped: list[str]) -> list[Block]:
+def _blocks(message: Message, names: ToolNames, dropped: list[str]) -> list[Block]:
     text = [_text(message.content)] if message.content.strip() else []
     match message.role:
         case "user":
@@ -277,31 +277,12 @@ def _plain_schema(schema: Any) -> Any:
 
 # -------------------------------------------------------------------------------- tools and options
 
-_NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]")
-_MAX_NAME: Final = 128
+_LONGEST_NAME: Final = 128
 
 
-class _Names:
-    """Tool names within the API's alphabet: `files.read` is a 400, and models see and say `files_read`."""
-
-    def __init__(self) -> None:
-        self.changed: dict[str, str] = {}
-        self._wire: dict[str, str] = {}
-
-    def to_wire(self, name: str) -> str:
-        if name not in self._wire:
-            wire = stem = _NOT_IN_NAMES.sub("_", name)[:_MAX_NAME] or "_"
-            again = 1
-            while wire in self._wire.values():
-                again += 1
-                wire = f"{stem[: _MAX_NAME - 4]}_{again}"
-            self._wire[name] = wire
-            if wire != name:
-                self.changed[wire] = name
-        return self._wire[name]
-
-
-def _tools(tools: Iterable[Tool], messages: Iterable[Message], names: _Names, body: dict[str, Any]) -> None:
+def _tools(
+    tools: Iterable[Tool], messages: Iterable[Message], names: ToolNames, body: dict[str, Any]
+) -> None:
     declared = [_tool(tool, names) for tool in {tool.name: tool for tool in tools}.values()]
     if not declared:
         # Calls in the history need declarations, even if no tool is to be called any more.
@@ -313,7 +294,7 @@ def _tools(tools: Iterable[Tool], messages: Iterable[Message], names: _Names, bo
         body["tools"] = declared
 
 
-def _tool(tool: Tool, names: _Names) -> dict[str, Any]:
+def _tool(tool: Tool, names: ToolNames) -> dict[str, Any]:
     schema = {key: value for key, value in tool.parameters.items() if key != "$schema"}
     declared: dict[str, Any] = {"name": names.to_wire(tool.name)}
     if tool.description:

@@ -5,16 +5,15 @@ under five names, content as a list, tool calls without index or with the same o
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
 from ollama_bridge.backends import openai_wire as wire
 from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.openai_calls import Calls
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.chat import ChatRequest, Message
-from ollama_bridge.errors import UpstreamBroken
 from ollama_bridge.events import (
     Event,
     Finish,
@@ -22,10 +21,8 @@ from ollama_bridge.events import (
     TextDelta,
     ThinkingDelta,
     TokenLogprob,
-    ToolCall,
     Usage,
 )
-from ollama_bridge.history import call_id
 
 log = structlog.get_logger(__name__)
 
@@ -187,13 +184,9 @@ class ChatReader:
         """Whether `Finish` is out; what follows is not read."""
         self._failures = failures
         self._model = model
-        self._turn = turn
-        self._tool_names = tool_names or {}
         self._wants_logprobs = logprobs
         self._logprobs: tuple[TokenLogprob, ...] = ()
-        self._calls: list[_Call] = []
-        self._calls_by_index: dict[Any, _Call] = {}
-        self._told_calls = 0
+        self._calls = Calls(failures, model, turn, tool_names or {})
         self._finish = ""
         self._refused = False
         self._spoke = False
@@ -228,19 +221,22 @@ class ChatReader:
         if self.done or not self._finish:
             return ()
         self.done = True
-        events: list[Event] = self._tool_calls()
-        reason = FINISH_REASONS.get(self._finish.lower())
+        events: list[Event] = [*self._calls.take(is_cut_off=self._reason() == "length")]
+        reason = self._reason()
         if reason is None:
             log.info("unknown finish reason", model=self._model, reason=self._finish[:64])
             reason = "stop"
         if self._refused:
             reason = "refusal"
-        elif reason == "stop" and self._calls:
+        elif reason == "stop" and self._calls.were_taken:
             reason = "tool_calls"
         if reason == "refusal" and not self._spoke:
             events.append(TextDelta(wire.FILTERED))
         events.append(Finish(reason, _usage(self._usage), detail=self._finish))
         return events
+
+    def _reason(self) -> FinishReason | None:
+        return FINISH_REASONS.get(self._finish.lower())
 
     def _read(self, chunk: dict[str, Any]) -> list[Event]:
         if chunk.get("error") or chunk.get("object") == "error":
@@ -274,15 +270,15 @@ class ChatReader:
             self._refused = True
             self._say(refusal, events)
         for fragment in delta.get("tool_calls") or ():
-            self._fragment(fragment)
+            self._calls.add(fragment)
         if legacy := delta.get("function_call"):
-            self._fragment({"index": "function_call", "function": legacy})
+            self._calls.add({"index": "function_call", "function": legacy})
         if word := choice.get("finish_reason"):
             if kind := FAILURES.get(str(word).lower()):
                 told = {"type": kind, "message": f"the reply ended with '{word}'"}
                 raise self._failures.told(told, self._model)
             self._finish = str(word)
-            events += self._tool_calls()
+            events += self._calls.take(is_cut_off=self._reason() == "length")
 
     def _say(self, text: Any, events: list[Event]) -> None:
         if not isinstance(text, str):
@@ -300,71 +296,6 @@ class ChatReader:
             self._say(part.get("text") or "", events)
         elif part.get("type") == "thinking" and (thought := _joined(part.get("thinking"))):
             events.append(ThinkingDelta(thought))
-
-    def _fragment(self, fragment: dict[str, Any]) -> None:
-        """Add a piece to the call it belongs to, or begin a new one."""
-        said = fragment.get("function") or {}
-        index, given, name = fragment.get("index"), fragment.get("id") or "", said.get("name") or ""
-        if index is None:
-            begun = self._calls[-1] if self._calls and not name else None
-        else:
-            begun = self._calls_by_index.get(index)
-        if begun is None or begun.is_other_than(given, name):
-            begun = _Call()
-            self._calls.append(begun)
-        if index is not None:
-            self._calls_by_index[index] = begun
-        begun.id = begun.id or given
-        begun.name = begun.name or name
-        begun.add(said.get("arguments"))
-
-    def _tool_calls(self) -> list[Event]:
-        events: list[Event] = []
-        is_cut_off = FINISH_REASONS.get(self._finish.lower()) == "length"
-        for call in self._calls[self._told_calls :]:
-            place, self._told_calls = self._told_calls, self._told_calls + 1
-            arguments = call.arguments()
-            if arguments is None or not call.name or (is_cut_off and call.has_no_arguments):
-                if is_cut_off:
-                    continue  # half a call is of no use to anybody
-                raise UpstreamBroken(wire.HALF_CALL, provider=self._failures.provider, model=self._model)
-            made = call_id(self._turn, place, call.name)
-            name = self._tool_names.get(call.name, call.name)
-            events.append(ToolCall(call.id or made, name, arguments))
-        return events
-
-
-@dataclass(slots=True)
-class _Call:
-    """A tool call on its way, in pieces."""
-
-    id: str = ""
-    name: str = ""
-    text: str = ""
-    whole: Mapping[str, Any] | None = None
-
-    def add(self, arguments: Any) -> None:
-        if isinstance(arguments, dict):
-            self.whole = arguments
-        elif arguments:
-            self.text += arguments
-
-    def arguments(self) -> Mapping[str, Any] | None:
-        return wire.call_arguments(self.text) if self.whole is None else self.whole
-
-    @property
-    def has_no_arguments(self) -> bool:
-        """Whether not even an empty object has come."""
-        return self.whole is None and not self.text
-
-    def is_other_than(self, given: str, name: str) -> bool:
-        """Whether a fragment at this call's index starts another call all the same.
-
-        Some vendors give every call index 0: a new id tells, or a name after complete arguments.
-        """
-        if given and self.id:
-            return given != self.id
-        return bool(name) and not self.has_no_arguments and self.arguments() is not None
 
 
 def _reasoning(delta: dict[str, Any]) -> str:
