@@ -4,13 +4,50 @@
 its neighbours. A `ModelConfig` is the operator's: what it leaves out is filled in from the facts.
 """
 
-from dataclasses import dataclass
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Final
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
+from ollama_bridge.catalog_data import CATALOG, CATALOGUE_DATE, FAMILIES, UNKNOWN, Facts
 from ollama_bridge.chat import Capability, Target
+from ollama_bridge.names import normalise_name
+
+__all__ = [
+    "CATALOG",
+    "CATALOGUE_DATE",
+    "COMPATIBLE",
+    "Facts",
+    "Model",
+    "ModelConfig",
+    "complete",
+    "facts_for",
+    "facts_kind",
+    "renamed",
+]
+
+COMPATIBLE: Final = "compatible"
+"""The kind, as far as facts go, of whoever speaks OpenAI's wire without being OpenAI."""
+
+_BY_ID: Final[Mapping[str, Mapping[str, Facts]]] = MappingProxyType(
+    {kind: {facts.id: facts for facts in rows} for kind, rows in CATALOG.items()}
+)
+_CAPABILITY_ORDER: Final[tuple[Capability, ...]] = (
+    "completion",
+    "tools",
+    "insert",
+    "vision",
+    "embedding",
+    "thinking",
+)
+_DATE: Final = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$")
+_AFTER_LETTERS: Final = re.compile(r"[^a-z].*")
 
 
 class ModelConfig(BaseModel):
@@ -78,3 +115,110 @@ class Model:
     digest: str
     modified_at: datetime
     target: Target
+
+
+def facts_for(kind: str, model_id: str) -> Facts:
+    """What is known about a model; never fails.
+
+    Args:
+        kind: A provider's kind. The kinds of `CATALOG` are looked up by id, then by the id without its date, then
+            by family. Of any other kind (a compatible vendor, a real Ollama) only sizes and capabilities are
+            borrowed, when it serves a model that we know: how to ask is the vendor's, not the maker's.
+        model_id: As the provider knows it.
+    """
+    rows = _BY_ID.get(kind)
+    if rows is None:
+        return _facts_elsewhere(model_id)
+    bare = model_id.rpartition("/")[2].lower()
+    known = rows.get(bare) or rows.get(_DATE.sub("", bare))
+    if known is not None:
+        return replace(known, id=model_id)
+    kin = next((row for prefix, row in FAMILIES.get(kind, ()) if bare.startswith(prefix)), "")
+    # What a demo provider is asked for is the demo, whatever its name.
+    facts = rows.get(kin) or CATALOG[kind][0]
+    return replace(facts, id=model_id, display_name=model_id, offered=False, known=False)
+
+
+def facts_kind(name: str, kind: str, base_url: str | None) -> str:
+    """The `kind` to give to `facts_for` and `complete`, for a provider as it is configured.
+
+    `acme: {kind: openai, base_url: …}` speaks OpenAI's wire, but its models follow nobody's rules but Chat
+    Completions'. A `base_url` of the entry `openai` itself is a gateway to OpenAI's own models.
+    """
+    return COMPATIBLE if kind == "openai" and base_url is not None and name != kind else kind
+
+
+def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None = None) -> Model:
+    """Fill in what the operator left out.
+
+    Args:
+        config: What the operator wrote, or what the catalogue wrote for them.
+        kind: The kind of the provider that `config.backend` names.
+        default_max_tokens: `DEFAULT_MAX_TOKENS`: goes before a mere guess of the catalogue.
+
+    Raises:
+        InvalidName: The name is not one by Ollama's grammar.
+    """
+    upstream = config.backend_model or config.name.removesuffix(":latest")
+    facts = facts_for(kind, upstream)
+    context_length = config.context_length or facts.context_length
+    guess = facts.max_output_tokens if facts.known else default_max_tokens or facts.max_output_tokens
+    max_output_tokens = config.max_tokens or min(guess, context_length)
+    asked = facts.capabilities if config.capabilities is None else config.capabilities
+    capabilities = tuple(one for one in _CAPABILITY_ORDER if one in asked)
+    target = Target(
+        provider=config.backend,
+        model=upstream,
+        max_output_tokens=max_output_tokens,
+        capabilities=frozenset(capabilities),
+        rules=facts.rules,
+    )
+    return _signed(
+        Model(
+            config=config,
+            name=normalise_name(config.name),
+            display_name=config.display_name or facts.display_name or config.name,
+            family=_identifier(config.family or facts.family),
+            context_length=context_length,
+            max_output_tokens=max_output_tokens,
+            embedding_length=facts.embedding_length,
+            capabilities=capabilities,
+            digest="",
+            modified_at=CATALOGUE_DATE,
+            target=target,
+        )
+    )
+
+
+def renamed(model: Model, display_name: str) -> Model:
+    """The same model under another `display_name`, with the digest that goes with it."""
+    return _signed(replace(model, display_name=display_name))
+
+
+def _signed(model: Model) -> Model:
+    """Set the digest: over everything clients are told, in an order that never varies."""
+    advertised = (
+        model.name,
+        model.display_name,
+        model.family,
+        model.context_length,
+        model.embedding_length,
+        model.capabilities,
+        model.modified_at,
+    )
+    return replace(model, digest=hashlib.sha256(orjson.dumps(advertised)).hexdigest())
+
+
+def _facts_elsewhere(model_id: str) -> Facts:
+    bare = _DATE.sub("", model_id.rpartition("/")[2].partition(":")[0].lower())
+    for rows in _BY_ID.values():
+        # OpenRouter writes `claude-sonnet-4.5` where Anthropic has `claude-sonnet-4-5`.
+        same = rows.get(bare) or rows.get(bare.replace(".", "-"))
+        if same is not None:
+            return replace(same, id=model_id, rules=UNKNOWN.rules, offered=False)
+    return replace(UNKNOWN, id=model_id, display_name=model_id, family=_AFTER_LETTERS.sub("", bare))
+
+
+def _identifier(family: str) -> str:
+    """Lower-case letters and digits: clients join it to `.context_length` to find their key."""
+    return re.sub(r"[^a-z0-9]", "", family.lower()) or "model"

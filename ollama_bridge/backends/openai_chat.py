@@ -1,0 +1,388 @@
+"""Chat Completions: the request as OpenAI and its many imitators take it, and a reader for what they send.
+
+Sans I/O. The reader bears with every shape known of a compatible vendor (`providers.md` §2.9): reasoning
+under five names, content as a list, tool calls without index or with the same one, errors in mid-stream.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from ollama_bridge.backends import openai_wire as wire
+from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.openai_wire import Options
+from ollama_bridge.chat import ChatRequest, Message
+from ollama_bridge.errors import UpstreamBroken
+from ollama_bridge.events import (
+    Event,
+    Finish,
+    FinishReason,
+    TextDelta,
+    ThinkingDelta,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
+from ollama_bridge.history import call_id
+
+log = structlog.get_logger(__name__)
+
+FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "refusal",
+    # Vendors' own words, from here on.
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "end_turn": "stop",
+    "completed": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "refusal",
+    "safety": "refusal",
+    "sensitive": "refusal",
+}
+"""`finish_reason`, in lower case, to ours; an unknown word counts as `stop`."""
+
+FAILURES: Final[Mapping[str, str]] = {
+    "error": "server_error",
+    "network_error": "server_error",
+    "insufficient_system_resource": "overloaded_error",
+    "abort": "server_error",
+}
+"""Words in `finish_reason` that mean there is no answer, to the kind of error they stand for."""
+
+_NAMES: Final = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "seed": "seed",
+    "stop": "stop",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    # Beyond OpenAI; vLLM, LM Studio, Together and OpenRouter take them.
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repeat_penalty": "repetition_penalty",
+}
+
+_REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+
+
+def params(
+    request: ChatRequest, messages: Sequence[Message], *, is_openai: bool
+) -> tuple[dict[str, Any], Options]:
+    """The body of one request, and what of its options is left to do or was dropped.
+
+    Args:
+        request: The question; its own messages are not looked at.
+        messages: Its conversation, repaired.
+        is_openai: Whether OpenAI itself will read this: others may refuse what only it knows.
+    """
+    rules, chosen = request.target.rules, wire.options(request, _NAMES)
+    body: dict[str, Any] = {
+        "model": request.target.model,
+        "messages": list(_messages(messages, rules.system_role)),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if is_openai:
+        body["stream_options"]["include_obfuscation"] = False
+    if request.tools:
+        body["tools"] = [{"type": "function", "function": wire.function(tool)} for tool in request.tools]
+    if (limit := request.options.get("num_predict", -1)) > 0:
+        body[rules.max_tokens_field] = limit
+    if word := wire.effort(request.think, rules):
+        body["reasoning_effort"] = word
+    if request.format is not None:
+        _format(body, request, messages)
+    if wire.wants_logprobs(request, chosen.dropped):
+        body["logprobs"] = True
+        if request.top_logprobs:
+            body["top_logprobs"] = request.top_logprobs
+    return body | chosen.sent, chosen
+
+
+def _format(body: dict[str, Any], request: ChatRequest, messages: Sequence[Message]) -> None:
+    rules, schema, hint = request.target.rules, request.format, ""
+    if isinstance(schema, Mapping) and rules.schema:
+        # Not strict: strict demands `additionalProperties: false` everywhere, which clients do not write.
+        described = {"name": "response", "schema": schema, "strict": False}
+        body["response_format"] = {"type": "json_schema", "json_schema": described}
+        return
+    body["response_format"] = {"type": "json_object"}
+    if isinstance(schema, Mapping):
+        hint = wire.schema_hint(schema)
+    elif not wire.speaks_of_json(messages):
+        hint = wire.JSON_HINT
+    if hint:
+        body["messages"].insert(0, {"role": rules.system_role, "content": hint})
+
+
+def _messages(messages: Sequence[Message], system_role: str) -> Iterator[dict[str, Any]]:
+    seen: list[dict[str, Any]] = []  # pictures that tools returned: a tool message cannot hold them
+    for message in messages:
+        if seen and message.role != "tool":
+            yield {"role": "user", "content": seen}
+            seen = []
+        if message.role == "system":
+            yield {"role": system_role, "content": message.content}
+        elif message.role == "user":
+            yield {"role": "user", "content": _content(message)}
+        elif message.role == "tool":
+            yield {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
+            seen += _pictures(message)
+        elif message.tool_calls:
+            calls = [_call(call) for call in message.tool_calls]
+            yield {"role": "assistant", "content": message.content or None, "tool_calls": calls}
+        elif message.content:
+            yield {"role": "assistant", "content": message.content}
+    if seen:
+        yield {"role": "user", "content": seen}
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    if not message.images:
+        return message.content
+    text = [{"type": "text", "text": message.content}] if message.content else []
+    return [*text, *_pictures(message)]
+
+
+def _pictures(message: Message) -> list[dict[str, Any]]:
+    return [{"type": "image_url", "image_url": {"url": wire.data_url(image)}} for image in message.images]
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    said = {"name": call.name, "arguments": wire.json_arguments(call.arguments)}
+    return {"id": call.id, "type": "function", "function": said}
+
+
+class ChatReader:
+    """Turns chunks into events: feed it the payloads of one stream, then close it.
+
+    `Finish` comes only if a `finish_reason` came, and then with the usage: at the chunk that carries
+    nothing else, or at the close.
+
+    Args:
+        failures: Makes our errors of those that the stream reports.
+        model: Who is answering, for errors.
+        turn: Position of the answer in the conversation, from which missing call ids are made.
+        logprobs: Whether log probabilities were asked for.
+    """
+
+    def __init__(self, failures: Failures, model: str, *, turn: int = 0, logprobs: bool = False) -> None:
+        self.done = False
+        """Whether `Finish` is out; what follows is not read."""
+        self._failures = failures
+        self._model = model
+        self._turn = turn
+        self._wants_logprobs = logprobs
+        self._logprobs: tuple[TokenLogprob, ...] = ()
+        self._calls: list[_Call] = []
+        self._calls_by_index: dict[Any, _Call] = {}
+        self._told_calls = 0
+        self._finish = ""
+        self._refused = False
+        self._spoke = False
+        self._usage: Mapping[str, Any] = {}
+
+    def feed(self, chunk: Any) -> Iterable[Event]:
+        """The events of one chunk.
+
+        Raises:
+            UpstreamError: The chunk reports an error, or ends a reply that makes no sense.
+            AttributeError, LookupError, TypeError: It has not the shape of a chunk (`Failures.mapped`).
+        """
+        choices = chunk.get("choices")
+        if choices and len(choices) == 1 and not self._wants_logprobs:
+            # Nearly all chunks are one word and nothing else: they take the short way.
+            choice = choices[0]
+            delta = choice.get("delta")
+            if (
+                delta
+                and len(delta) == 1
+                and (text := delta.get("content")).__class__ is str
+                and text
+                and not choice.get("finish_reason")
+                and not choice.get("index")
+            ):
+                self._spoke = True
+                return (TextDelta(text),)
+        return self._read(chunk)
+
+    def close(self) -> Iterable[Event]:
+        """The stream has ended: `Finish`, if there was a reason to."""
+        if self.done or not self._finish:
+            return ()
+        self.done = True
+        events: list[Event] = self._tool_calls()
+        reason = FINISH_REASONS.get(self._finish.lower())
+        if reason is None:
+            log.info("unknown finish reason", model=self._model, reason=self._finish[:64])
+            reason = "stop"
+        if self._refused:
+            reason = "refusal"
+        elif reason == "stop" and self._calls:
+            reason = "tool_calls"
+        if reason == "refusal" and not self._spoke:
+            events.append(TextDelta(wire.FILTERED))
+        events.append(Finish(reason, _usage(self._usage), detail=self._finish))
+        return events
+
+    def _read(self, chunk: dict[str, Any]) -> list[Event]:
+        if chunk.get("error") or chunk.get("object") == "error":
+            raise self._failures.told(chunk, self._model)
+        if usage := chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage"):
+            self._usage = usage
+        events: list[Event] = []
+        choices = chunk.get("choices") or ()
+        for choice in choices:
+            if not choice.get("index"):
+                self._choice(choice, events)
+        if self._finish and usage and not choices:
+            events += self.close()
+        return events
+
+    def _choice(self, choice: dict[str, Any], events: list[Event]) -> None:
+        if error := choice.get("error"):
+            raise self._failures.told(error, self._model)
+        if self._wants_logprobs and (found := choice.get("logprobs")):
+            self._logprobs += wire.token_logprobs(found.get("content"))
+        delta = choice.get("delta") or {}
+        if thought := _reasoning(delta):
+            events.append(ThinkingDelta(thought))
+        content = delta.get("content")
+        if isinstance(content, str):
+            self._say(content, events)
+        else:
+            for part in content or ():
+                self._part(part, events)
+        if refusal := delta.get("refusal"):
+            self._refused = True
+            self._say(refusal, events)
+        for fragment in delta.get("tool_calls") or ():
+            self._fragment(fragment)
+        if legacy := delta.get("function_call"):
+            self._fragment({"index": "function_call", "function": legacy})
+        if word := choice.get("finish_reason"):
+            if kind := FAILURES.get(str(word).lower()):
+                told = {"type": kind, "message": f"the reply ended with '{word}'"}
+                raise self._failures.told(told, self._model)
+            self._finish = str(word)
+            events += self._tool_calls()
+
+    def _say(self, text: Any, events: list[Event]) -> None:
+        if not isinstance(text, str):
+            raise TypeError("text that is none")
+        if text:
+            self._spoke = True
+            events.append(TextDelta(text, self._logprobs))
+            self._logprobs = ()
+
+    def _part(self, part: Any, events: list[Event]) -> None:
+        """One part of a content list: Mistral's reasoning models send them."""
+        if isinstance(part, str):
+            self._say(part, events)
+        elif part.get("type") == "text":
+            self._say(part.get("text") or "", events)
+        elif part.get("type") == "thinking" and (thought := _joined(part.get("thinking"))):
+            events.append(ThinkingDelta(thought))
+
+    def _fragment(self, fragment: dict[str, Any]) -> None:
+        """Add a piece to the call it belongs to, or begin a new one."""
+        said = fragment.get("function") or {}
+        index, given, name = fragment.get("index"), fragment.get("id") or "", said.get("name") or ""
+        if index is None:
+            begun = self._calls[-1] if self._calls and not name else None
+        else:
+            begun = self._calls_by_index.get(index)
+        if begun is None or begun.is_other_than(given, name):
+            begun = _Call()
+            self._calls.append(begun)
+        if index is not None:
+            self._calls_by_index[index] = begun
+        begun.id = begun.id or given
+        begun.name = begun.name or name
+        begun.add(said.get("arguments"))
+
+    def _tool_calls(self) -> list[Event]:
+        events: list[Event] = []
+        for call in self._calls[self._told_calls :]:
+            place, self._told_calls = self._told_calls, self._told_calls + 1
+            arguments = call.arguments()
+            if arguments is None or not call.name:
+                if FINISH_REASONS.get(self._finish.lower()) == "length":
+                    continue  # cut off in mid-call: the half of it is of no use to anybody
+                raise UpstreamBroken(wire.HALF_CALL, provider=self._failures.provider, model=self._model)
+            made = call_id(self._turn, place, call.name)
+            events.append(ToolCall(call.id or made, call.name, arguments))
+        return events
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call on its way, in pieces."""
+
+    id: str = ""
+    name: str = ""
+    text: str = ""
+    whole: Mapping[str, Any] | None = None
+
+    def add(self, arguments: Any) -> None:
+        if isinstance(arguments, dict):
+            self.whole = arguments
+        elif arguments:
+            self.text += arguments
+
+    def arguments(self) -> Mapping[str, Any] | None:
+        return wire.call_arguments(self.text) if self.whole is None else self.whole
+
+    def is_other_than(self, given: str, name: str) -> bool:
+        """Whether a fragment at this call's index starts another call all the same.
+
+        Some vendors give every call index 0: a new id tells, or a name after complete arguments.
+        """
+        if given and self.id:
+            return given != self.id
+        return bool(name and (self.whole is not None or self.text)) and self.arguments() is not None
+
+
+def _reasoning(delta: dict[str, Any]) -> str:
+    for name in _REASONING:
+        if thought := _joined(delta.get(name)):
+            return thought
+    return _joined(delta.get("reasoning_details"))
+
+
+def _joined(thought: Any) -> str:
+    """Reasoning as text: a string, an object with some, or a list of these."""
+    if not thought or isinstance(thought, str):
+        return thought or ""
+    if isinstance(thought, dict):
+        return str(thought.get("text") or thought.get("summary") or thought.get("content") or "")
+    return "".join(map(_joined, thought))
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    reasoning = wire.count(usage, "completion_tokens_details", "reasoning_tokens") or wire.count(
+        usage, "reasoning_tokens"
+    )
+    asked, answered = wire.count(usage, "prompt_tokens"), wire.count(usage, "completion_tokens")
+    if reasoning and wire.count(usage, "total_tokens") == asked + answered + reasoning:
+        answered += reasoning  # xAI counts reasoning beside the completion, everybody else in it
+    return Usage(
+        input_tokens=asked,
+        output_tokens=answered,
+        cached_read_tokens=wire.count(usage, "prompt_tokens_details", "cached_tokens")
+        or wire.count(usage, "prompt_cache_hit_tokens")
+        or wire.count(usage, "num_cached_tokens"),
+        cached_write_tokens=wire.count(usage, "prompt_tokens_details", "cache_write_tokens"),
+        reasoning_tokens=reasoning,
+    )

@@ -1,0 +1,234 @@
+"""Which models exist, what they answer to, and who answers for them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from ollama_bridge.catalog import CATALOG, Model, ModelConfig, complete, renamed
+from ollama_bridge.chat import Backend, ChatRequest, Reply
+from ollama_bridge.errors import ConfigError, ModelNotFound
+from ollama_bridge.names import InvalidName, parse_name
+
+DEFAULT_KEEP_ALIVE_S: Final = 300.0
+FOREVER: Final = timedelta(microseconds=(2**63 - 1) // 1000)
+"""Go's longest duration, 292 years: what Ollama adds to now for a model that is kept forever."""
+
+
+class ModelRegistry:
+    """Finds the model a client means and passes its request on to who answers.
+
+    Every change builds a new index and then swaps it in: a reader never sees half of one, and `models()` is the
+    same object until something changed, so that what is made from it can be kept.
+
+    Args:
+        backends: Who answers, by the provider's key in the configuration.
+        models: What exists, enabled or not, in the order lists show them.
+        kinds: The kind of each provider; needed for models that are added later. Default: its key.
+        default_max_tokens: For models that are added later.
+
+    Raises:
+        ConfigError: Two models have one name, two enabled ones answer to one, or a provider is missing.
+    """
+
+    def __init__(
+        self,
+        backends: Mapping[str, Backend],
+        models: Iterable[Model] = (),
+        *,
+        kinds: Mapping[str, str] | None = None,
+        default_max_tokens: int | None = None,
+    ) -> None:
+        self._backends = dict(backends)
+        self._kinds = dict(kinds or {})
+        self._default_max_tokens = default_max_tokens
+        self._index = _Index.of(models, self._backends)
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        """Let the provider of the model that `request` names answer.
+
+        Raises:
+            ModelNotFound: No enabled model answers to that name.
+        """
+        target = self.resolve(request.model).target
+        async with aclosing(self._backends[target.provider].chat(replace(request, target=target))) as events:
+            async for event in events:
+                yield event
+
+    def resolve(self, name: str) -> Model:
+        """The enabled model that answers to `name`: its name or an alias, with or without tag, in any case.
+
+        Raises:
+            ModelNotFound: There is none; it holds the name as the client sent it.
+        """
+        model = self._index.answering.get(_asked(name))
+        if model is None:
+            raise ModelNotFound(name)
+        return model
+
+    def models(self) -> tuple[Model, ...]:
+        """The enabled models as lists show them: the last modified first, then in the order they were given."""
+        return self._index.enabled
+
+    def all_models(self) -> tuple[Model, ...]:
+        """Enabled or not, in the order they were given."""
+        return self._index.all
+
+    def add_model(self, config: ModelConfig) -> Model:
+        """Offer one more model, until the process ends; the configuration file is not touched.
+
+        Raises:
+            ConfigError: Its name or an alias is taken, its name is invalid, or its provider is missing.
+        """
+        kind = self._kinds.get(config.backend, config.backend)
+        model = _completed(config, kind, self._default_max_tokens)
+        self._index = _Index.of((*self._index.all, model), self._backends)
+        return next(one for one in self._index.all if one.name == model.name)
+
+    def enable_model(self, name: str) -> Model:
+        """Let clients see a model again, by its name.
+
+        Raises:
+            ModelNotFound: No such model, enabled or not.
+            ConfigError: Another model answers to one of its names by now.
+        """
+        return self._switch(name, enabled=True)
+
+    def disable_model(self, name: str) -> Model:
+        """Hide a model from clients, by its name: it is not listed and not found.
+
+        Raises:
+            ModelNotFound: No such model, enabled or not.
+        """
+        return self._switch(name, enabled=False)
+
+    def _switch(self, name: str, *, enabled: bool) -> Model:
+        key = _asked(name)
+        found = next((model for model in self._index.all if parse_name(model.name).key == key), None)
+        if found is None:
+            raise ModelNotFound(name)
+        switched = replace(found, config=found.config.model_copy(update={"enabled": enabled}))
+        models = (switched if model is found else model for model in self._index.all)
+        self._index = _Index.of(models, self._backends)
+        return switched
+
+
+def catalogue_models(kind: str, backend_name: str) -> tuple[ModelConfig, ...]:
+    """What a provider of this kind offers without being told, the best choice first.
+
+    Two providers of one kind would offer the same names; so one that is not called after its kind puts its own
+    name in front: `work/claude-opus-5-5`.
+    """
+    prefix = "" if backend_name == kind else f"{backend_name.replace('.', '-')}/"
+    return tuple(
+        ModelConfig(name=f"{prefix}{facts.id}", backend=backend_name, backend_model=facts.id)
+        for facts in CATALOG.get(kind, ())
+        if facts.offered
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    all: tuple[Model, ...]
+    enabled: tuple[Model, ...]
+    answering: Mapping[str, Model]
+
+    @classmethod
+    def of(cls, models: Iterable[Model], backends: Mapping[str, Backend]) -> "_Index":
+        given = tuple(models)
+        for model in given:
+            if model.target.provider not in backends:
+                raise ConfigError(f"model '{model.name}': there is no provider '{model.target.provider}'")
+        _claim((model.name, model) for model in given)
+        every = _tell_apart(given)
+        enabled = tuple(model for model in every if model.config.enabled)
+        answering = _claim((name, model) for model in enabled for name in (model.name, *model.config.aliases))
+        return cls(every, tuple(sorted(enabled, key=lambda m: m.modified_at, reverse=True)), answering)
+
+
+def _claim(claims: Iterable[tuple[str, Model]]) -> dict[str, Model]:
+    owners: dict[str, Model] = {}
+    for name, model in claims:
+        try:
+            owner = owners.setdefault(parse_name(name).key, model)
+        except InvalidName as exc:
+            raise ConfigError(f"model '{model.name}': '{name}': {exc}") from exc
+        if owner is not model:
+            raise ConfigError(f"models '{owner.name}' and '{model.name}' both answer to '{name}'")
+    return owners
+
+
+def _tell_apart(models: tuple[Model, ...]) -> tuple[Model, ...]:
+    """Give models of one display name their own: VS Code shows nothing else, and mixes equal ones up."""
+    while True:
+        seen = Counter(model.display_name for model in models)
+        if len(seen) == len(models):
+            return models
+        models = tuple(
+            renamed(model, f"{model.display_name} ({model.name.removesuffix(':latest')})")
+            if seen[model.display_name] > 1
+            else model
+            for model in models
+        )
+
+
+def _asked(name: str) -> str:
+    """What to look a client's name up by; what is no name at all is the name of no model."""
+    try:
+        return parse_name(name).key
+    except InvalidName:
+        raise ModelNotFound(name) from None
+
+
+def _completed(config: ModelConfig, kind: str, default_max_tokens: int | None) -> Model:
+    try:
+        return complete(config, kind=kind, default_max_tokens=default_max_tokens)
+    except InvalidName as exc:
+        raise ConfigError(f"model '{config.name}': {exc}") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that `/api/ps` shows, and until when. `name` is as lists show it."""
+
+    name: str
+    expires_at: datetime
+
+
+class Residency:
+    """Which models were used, and until when a client wants them kept: what `/api/ps` tells.
+
+    Nothing is loaded here, but clients look for their model there, and preload it by an empty request.
+
+    Args:
+        now: The wall clock, with a zone.
+    """
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
+        self._expiry: dict[str, datetime] = {}
+
+    def touch(self, model_name: str, keep_alive_s: float | None = None) -> None:
+        """Note a use.
+
+        Args:
+            model_name: As lists show it.
+            keep_alive_s: Seconds to keep it from now; None: `DEFAULT_KEEP_ALIVE_S`; 0: gone at once; negative:
+                forever.
+        """
+        seconds = DEFAULT_KEEP_ALIVE_S if keep_alive_s is None else keep_alive_s
+        if seconds == 0:
+            self._expiry.pop(model_name, None)
+            return
+        # Written so that NaN and what no date can hold are forever too.
+        kept = timedelta(seconds=seconds) if 0 < seconds < FOREVER.total_seconds() else FOREVER
+        self._expiry[model_name] = self._now() + kept
+
+    def loaded(self) -> tuple[Loaded, ...]:
+        """What is still kept, the longest first."""
+        now = self._now()
+        self._expiry = {name: until for name, until in self._expiry.items() if until > now}
+        loaded = (Loaded(name, until) for name, until in self._expiry.items())
+        return tuple(sorted(loaded, key=lambda one: one.expires_at, reverse=True))
