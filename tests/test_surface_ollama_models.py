@@ -8,12 +8,12 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shared import SHARED
 
 from ollama_bridge.catalog import CATALOG, ModelConfig, complete
 from ollama_bridge.registry import FOREVER, Loaded
 from ollama_bridge.surfaces import ollama_models
 from ollama_bridge.surfaces.ollama_models import ps_body, rfc3339, show_body, tags_body, version_body
+from shared import SHARED
 
 MODELS = tuple(
     complete(ModelConfig(name=facts.id, backend=kind), kind=kind)

@@ -157,14 +157,14 @@ class Failures:
         settings: Of the provider.
         default_url: Where we ask when the settings do not say.
         key_variable: The environment variable that holds the key, for messages.
-        sdk_error: The base class of the SDK's exceptions.
+        sdk_error: The base class of the SDK's exceptions, or several.
         error_types: The provider's error codes and types to the HTTP status each stands for.
     """
 
     settings: ProviderSettings
     default_url: str
     key_variable: str
-    sdk_error: type[Exception]
+    sdk_error: type[Exception] | tuple[type[Exception], ...]
     error_types: Mapping[str, int] = field(default_factory=lambda: ERROR_TYPES)
 
     @property

@@ -3,23 +3,23 @@
 Which API is asked, Chat Completions or Responses, the provider's settings say, or else each model's rules.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import httpx2
 import openai
-import orjson
 import structlog
 
 from ollama_bridge.backends import ProviderSettings, openai_chat, responses
 from ollama_bridge.backends.failures import ERROR_TYPES, Failures
-from ollama_bridge.backends.openai_wire import Options
+from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.backends.sdk import (
     REHEARSAL_URL,
     STAINLESS_HEADERS,
     USER_AGENT,
+    encode,
     http_client,
     neutral_environment,
     payloads,
@@ -57,7 +57,9 @@ OPENAI_ERROR_TYPES: Final[Mapping[str, int]] = {
 _NO_KEY: Final = "none"
 """How an operator says that a server wants no key; also what it is sent, as the SDK insists on one."""
 
-_CONTINUE: Final = Message("user", "Continue.")
+_CONTINUE: Final = Message(
+    "user", "Continue your last message exactly where it stopped, without repeating any of it."
+)
 """Behind a conversation that ends with the assistant, for models that want the last word to be the user's."""
 
 
@@ -72,13 +74,13 @@ class _Reader(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Api:
     path: str
-    params: Callable[..., tuple[dict[str, Any], Options]]
+    prepare: Callable[..., Prepared]
     reader: Callable[..., _Reader]
 
 
 _APIS: Final = {
-    "chat": _Api("/chat/completions", openai_chat.params, openai_chat.ChatReader),
-    "responses": _Api("/responses", responses.params, responses.ResponsesReader),
+    "chat": _Api("/chat/completions", openai_chat.prepare, openai_chat.ChatReader),
+    "responses": _Api("/responses", responses.prepare, responses.ResponsesReader),
 }
 
 
@@ -120,11 +122,20 @@ class OpenAIBackend:
             self._failures.key(model)
         api = _APIS[self._settings.api or request.target.rules.api]
         messages = _conversation(request)
-        body, stops = self._body(api, request, messages)
-        reader = api.reader(self._failures, model, turn=len(messages), logprobs=request.logprobs)
-        words = StopWords(stops) if stops else None
+        prepared = api.prepare(request, messages, is_openai=self._is_openai)
+        content = encode(prepared.body)
+        if prepared.dropped:
+            log.info("options dropped", model=model, options=prepared.dropped)
+        reader = api.reader(
+            self._failures,
+            model,
+            turn=len(messages),
+            logprobs=request.logprobs,
+            tool_names=prepared.tool_names.changed,
+        )
+        words = StopWords(prepared.stops) if prepared.stops else None
         with self._failures.mapped(model):
-            stream = await self._post(api.path, body)
+            stream = await self._post(api.path, content)
             async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
                 async for batch in batches:
                     for payload in batch:
@@ -150,30 +161,17 @@ class OpenAIBackend:
         """Close all connections."""
         await self._client.close()
 
-    async def _post(self, path: str, body: bytes) -> openai.AsyncStream[object]:
+    async def _post(self, path: str, content: bytes) -> openai.AsyncStream[object]:
         # The SDK's verb for endpoints it has no method for: its URL, key and errors, but neither its walk
         # through every message (80 ms in a long conversation) nor its typed chunks (130 us each).
         return await self._client.post(
             path,
-            content=body,
+            content=content,
             cast_to=object,
             stream=True,
             stream_cls=openai.AsyncStream[object],
             options={"headers": self._headers, "max_retries": 0},
         )
-
-    def _body(
-        self, api: _Api, request: ChatRequest, messages: Sequence[Message]
-    ) -> tuple[bytes, tuple[str, ...]]:
-        """The encoded request, and the stop words that are ours to see to."""
-        try:
-            body, options = api.params(request, messages, is_openai=self._is_openai)
-            encoded = orjson.dumps(body, default=dict)
-        except orjson.JSONEncodeError as exc:
-            raise InvalidRequest(f"the request cannot be sent as JSON: {exc}") from exc
-        if options.dropped:
-            log.info("options dropped", model=request.target.model, options=options.dropped)
-        return encoded, options.stops
 
 
 def _is_openai(base_url: str | None) -> bool:
@@ -185,7 +183,9 @@ def _is_openai(base_url: str | None) -> bool:
 
 def _conversation(request: ChatRequest) -> tuple[Message, ...]:
     messages = repair(request.messages)
-    if messages and messages[-1].role == "assistant" and not request.target.rules.prefill:
+    if not messages:
+        raise InvalidRequest("the conversation is empty: there is nothing to answer")
+    if messages[-1].role == "assistant" and not request.target.rules.prefill:
         return (*messages, _CONTINUE)
     return messages
 

@@ -12,7 +12,7 @@ import structlog
 
 from ollama_bridge.backends import openai_wire as wire
 from ollama_bridge.backends.failures import Failures
-from ollama_bridge.backends.openai_wire import Options
+from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.chat import ChatRequest, Message
 from ollama_bridge.errors import UpstreamBroken
 from ollama_bridge.events import (
@@ -76,45 +76,43 @@ _NAMES: Final = {
 _REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
 
 
-def params(
-    request: ChatRequest, messages: Sequence[Message], *, is_openai: bool
-) -> tuple[dict[str, Any], Options]:
-    """The body of one request, and what of its options is left to do or was dropped.
+def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: bool) -> Prepared:
+    """The body of one request, and what else is to be done about it.
 
     Args:
         request: The question; its own messages are not looked at.
         messages: Its conversation, repaired.
         is_openai: Whether OpenAI itself will read this: others may refuse what only it knows.
     """
-    rules, chosen = request.target.rules, wire.options(request, _NAMES)
-    body: dict[str, Any] = {
-        "model": request.target.model,
-        "messages": list(_messages(messages, rules.system_role)),
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
+    rules, prepared = request.target.rules, Prepared(request, _NAMES)
+    body = prepared.body
+    body["messages"] = list(_messages(messages, prepared, rules.system_role))
+    body["stream"] = True
+    body["stream_options"] = {"include_usage": True}
     if is_openai:
         body["stream_options"]["include_obfuscation"] = False
     if request.tools:
-        body["tools"] = [{"type": "function", "function": wire.function(tool)} for tool in request.tools]
-    if (limit := request.options.get("num_predict", -1)) > 0:
+        functions = map(prepared.function, wire.tools(request))
+        body["tools"] = [{"type": "function", "function": function} for function in functions]
+    if limit := wire.limit(request, is_openai=is_openai):
         body[rules.max_tokens_field] = limit
     if word := wire.effort(request.think, rules):
         body["reasoning_effort"] = word
     if request.format is not None:
         _format(body, request, messages)
-    if wire.wants_logprobs(request, chosen.dropped):
+    if wire.wants_logprobs(request, prepared):
         body["logprobs"] = True
         if request.top_logprobs:
             body["top_logprobs"] = request.top_logprobs
-    return body | chosen.sent, chosen
+    body.update(prepared.sampling)
+    return prepared
 
 
 def _format(body: dict[str, Any], request: ChatRequest, messages: Sequence[Message]) -> None:
     rules, schema, hint = request.target.rules, request.format, ""
     if isinstance(schema, Mapping) and rules.schema:
         # Not strict: strict demands `additionalProperties: false` everywhere, which clients do not write.
-        described = {"name": "response", "schema": schema, "strict": False}
+        described = {"name": "response", "schema": dict(schema), "strict": False}
         body["response_format"] = {"type": "json_schema", "json_schema": described}
         return
     body["response_format"] = {"type": "json_object"}
@@ -126,7 +124,7 @@ def _format(body: dict[str, Any], request: ChatRequest, messages: Sequence[Messa
         body["messages"].insert(0, {"role": rules.system_role, "content": hint})
 
 
-def _messages(messages: Sequence[Message], system_role: str) -> Iterator[dict[str, Any]]:
+def _messages(messages: Sequence[Message], prepared: Prepared, system_role: str) -> Iterator[dict[str, Any]]:
     seen: list[dict[str, Any]] = []  # pictures that tools returned: a tool message cannot hold them
     for message in messages:
         if seen and message.role != "tool":
@@ -140,7 +138,10 @@ def _messages(messages: Sequence[Message], system_role: str) -> Iterator[dict[st
             yield {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
             seen += _pictures(message)
         elif message.tool_calls:
-            calls = [_call(call) for call in message.tool_calls]
+            calls = [
+                {"id": call.id, "type": "function", "function": prepared.call(call)}
+                for call in message.tool_calls
+            ]
             yield {"role": "assistant", "content": message.content or None, "tool_calls": calls}
         elif message.content:
             yield {"role": "assistant", "content": message.content}
@@ -159,11 +160,6 @@ def _pictures(message: Message) -> list[dict[str, Any]]:
     return [{"type": "image_url", "image_url": {"url": wire.data_url(image)}} for image in message.images]
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
-    said = {"name": call.name, "arguments": wire.json_arguments(call.arguments)}
-    return {"id": call.id, "type": "function", "function": said}
-
-
 class ChatReader:
     """Turns chunks into events: feed it the payloads of one stream, then close it.
 
@@ -175,14 +171,24 @@ class ChatReader:
         model: Who is answering, for errors.
         turn: Position of the answer in the conversation, from which missing call ids are made.
         logprobs: Whether log probabilities were asked for.
+        tool_names: A tool's name on the wire to the client's, where they differ.
     """
 
-    def __init__(self, failures: Failures, model: str, *, turn: int = 0, logprobs: bool = False) -> None:
+    def __init__(
+        self,
+        failures: Failures,
+        model: str,
+        *,
+        turn: int = 0,
+        logprobs: bool = False,
+        tool_names: Mapping[str, str] | None = None,
+    ) -> None:
         self.done = False
         """Whether `Finish` is out; what follows is not read."""
         self._failures = failures
         self._model = model
         self._turn = turn
+        self._tool_names = tool_names or {}
         self._wants_logprobs = logprobs
         self._logprobs: tuple[TokenLogprob, ...] = ()
         self._calls: list[_Call] = []
@@ -314,15 +320,17 @@ class ChatReader:
 
     def _tool_calls(self) -> list[Event]:
         events: list[Event] = []
+        is_cut_off = FINISH_REASONS.get(self._finish.lower()) == "length"
         for call in self._calls[self._told_calls :]:
             place, self._told_calls = self._told_calls, self._told_calls + 1
             arguments = call.arguments()
-            if arguments is None or not call.name:
-                if FINISH_REASONS.get(self._finish.lower()) == "length":
-                    continue  # cut off in mid-call: the half of it is of no use to anybody
+            if arguments is None or not call.name or (is_cut_off and call.has_no_arguments):
+                if is_cut_off:
+                    continue  # half a call is of no use to anybody
                 raise UpstreamBroken(wire.HALF_CALL, provider=self._failures.provider, model=self._model)
             made = call_id(self._turn, place, call.name)
-            events.append(ToolCall(call.id or made, call.name, arguments))
+            name = self._tool_names.get(call.name, call.name)
+            events.append(ToolCall(call.id or made, name, arguments))
         return events
 
 
@@ -344,6 +352,11 @@ class _Call:
     def arguments(self) -> Mapping[str, Any] | None:
         return wire.call_arguments(self.text) if self.whole is None else self.whole
 
+    @property
+    def has_no_arguments(self) -> bool:
+        """Whether not even an empty object has come."""
+        return self.whole is None and not self.text
+
     def is_other_than(self, given: str, name: str) -> bool:
         """Whether a fragment at this call's index starts another call all the same.
 
@@ -351,7 +364,7 @@ class _Call:
         """
         if given and self.id:
             return given != self.id
-        return bool(name and (self.whole is not None or self.text)) and self.arguments() is not None
+        return bool(name) and not self.has_no_arguments and self.arguments() is not None
 
 
 def _reasoning(delta: dict[str, Any]) -> str:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
 import orjson
 
+from ollama_bridge.backends.sdk import encode
+from ollama_bridge.backends.tool_names import ToolNames
 from ollama_bridge.chat import ChatRequest, Effort, Image, Message, Rules, Think, Tool
-from ollama_bridge.events import TokenLogprob
+from ollama_bridge.events import TokenLogprob, ToolCall
 
 FILTERED: Final = "The provider's content filter stopped this reply."
 """Said in place of an answer when the provider filters it and explains nothing."""
@@ -29,44 +30,83 @@ _RUNNER: Final = frozenset(
 """How Ollama's own runner loads a model: nothing to a model elsewhere, and not worth a log line."""
 
 
-@dataclass(slots=True)
-class Options:
-    """A request's `options`, as one API takes them.
+_BOUNDS: Final = {
+    "temperature": (0.0, 2.0),
+    "top_p": (0.0, 1.0),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+}
+"""Beyond these a value is a 400; Ollama takes any."""
+
+
+class Prepared:
+    """A request on its way to the wire.
 
     Args:
-        sent: Parameters for the body.
-        stops: Stop words the API does not take: `StopWords` sees to them.
-        dropped: Ollama's names of what the model refuses.
+        request: The question.
+        names: What the API calls each option it has, by Ollama's name.
     """
 
-    sent: dict[str, Any] = field(default_factory=dict)
-    stops: tuple[str, ...] = ()
-    dropped: list[str] = field(default_factory=list)
+    def __init__(self, request: ChatRequest, names: Mapping[str, str]) -> None:
+        self.body: dict[str, Any] = {"model": request.target.model}
+        """The JSON object to send."""
+        self.stops: tuple[str, ...] = ()
+        """Stop words that neither API nor model take: `StopWords` sees to them."""
+        self.dropped: list[str] = []
+        """What the model refuses, by Ollama's names."""
+        self.tool_names = ToolNames(64)
+        self.sampling: dict[str, Any] = {}
+        """The options that are sent."""
+        rules = request.target.rules
+        for name, value in request.options.items():
+            if name in _ELSEWHERE or name in _RUNNER:
+                continue
+            if name not in names or name not in rules.accepts:
+                self.dropped.append(name)
+            elif name in _BOUNDS:
+                least, most = _BOUNDS[name]
+                self.sampling[names[name]] = min(max(value, least), most)
+            elif name != "seed" or value >= 0:  # Ollama's -1: any seed will do
+                self.sampling[names[name]] = value
+        stop = request.options.get("stop") or ()
+        words = [word for word in ([stop] if isinstance(stop, str) else stop) if word]
+        taken = rules.max_stops if "stop" in names and "stop" in rules.accepts else 0
+        if words[:taken]:
+            self.sampling["stop"] = words[:taken]
+        self.stops = tuple(words[taken:])
+
+    def function(self, tool: Tool) -> dict[str, Any]:
+        """A tool's declaration, without what the two APIs put around it."""
+        said = {"description": tool.description} if tool.description else {}
+        name = self.tool_names.to_wire(tool.name)
+        return {"name": name, **said, "parameters": dict(tool.parameters) or NO_PARAMETERS}
+
+    def call(self, call: ToolCall) -> dict[str, str]:
+        """A call of the past, without what the two APIs put around it."""
+        return {
+            "name": self.tool_names.to_wire(call.name),
+            "arguments": encode(dict(call.arguments)).decode(),
+        }
 
 
-def options(request: ChatRequest, names: Mapping[str, str]) -> Options:
-    """Sort the request's options by what the API (`names`: Ollama's name to its) and the model take."""
-    rules, out = request.target.rules, Options()
-    for name, value in request.options.items():
-        if name in _ELSEWHERE or name in _RUNNER:
-            continue
-        if name not in names or name not in rules.accepts:
-            out.dropped.append(name)
-        elif name != "seed" or value >= 0:  # Ollama's -1: any seed will do
-            out.sent[names[name]] = value
-    stop = request.options.get("stop") or ()
-    words = [word for word in ([stop] if isinstance(stop, str) else stop) if word]
-    taken = rules.max_stops if "stop" in names and "stop" in rules.accepts else 0
-    if words[:taken]:
-        out.sent["stop"] = words[:taken]
-    out.stops = tuple(words[taken:])
-    return out
+def limit(request: ChatRequest, *, is_openai: bool) -> int | None:
+    """Most tokens to write; None: as many as the model has."""
+    wanted = int(request.options.get("num_predict", -1))
+    if wanted <= 0:  # -1 and -2 are Ollama's words for no limit
+        return None
+    # OpenAI answers 400 to more than the model has; of other models we do not know it for certain.
+    return min(wanted, request.target.max_output_tokens) if is_openai else wanted
 
 
-def wants_logprobs(request: ChatRequest, dropped: list[str]) -> bool:
-    """Whether log probabilities are asked for and can be had; a wish that cannot joins `dropped`."""
+def tools(request: ChatRequest) -> Iterable[Tool]:
+    """The request's tools, one of each name."""
+    return {tool.name: tool for tool in request.tools}.values()
+
+
+def wants_logprobs(request: ChatRequest, prepared: Prepared) -> bool:
+    """Whether log probabilities are asked for and can be had; otherwise they join what is dropped."""
     if request.logprobs and "logprobs" not in request.target.rules.accepts:
-        dropped.append("logprobs")
+        prepared.dropped.append("logprobs")
         return False
     return request.logprobs
 
@@ -99,25 +139,14 @@ def data_url(image: Image) -> str:
     return f"data:{image.media_type};base64,{image.data}"
 
 
-def function(tool: Tool) -> dict[str, Any]:
-    """A tool's declaration, without what the two APIs put around it."""
-    said = {"description": tool.description} if tool.description else {}
-    return {"name": tool.name, **said, "parameters": tool.parameters or NO_PARAMETERS}
-
-
 def schema_hint(schema: Mapping[str, Any]) -> str:
     """A schema in words, for models that only know "some JSON"."""
-    return f"{JSON_HINT} It follows this JSON Schema: {orjson.dumps(schema, default=dict).decode()}"
+    return f"{JSON_HINT} It follows this JSON Schema: {encode(dict(schema)).decode()}"
 
 
 def speaks_of_json(messages: Iterable[Message]) -> bool:
     """Whether OpenAI will be content with `json_object`."""
     return any("json" in message.content.lower() for message in messages)
-
-
-def json_arguments(arguments: Mapping[str, Any]) -> str:
-    """A call's arguments as the JSON text both APIs want."""
-    return orjson.dumps(arguments, default=dict).decode()
 
 
 def call_arguments(text: object) -> Mapping[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 from ollama_bridge.backends import openai_wire as wire
 from ollama_bridge.backends.failures import Failures
-from ollama_bridge.backends.openai_wire import Options
+from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.chat import ChatRequest, Message
 from ollama_bridge.errors import UpstreamBroken
 from ollama_bridge.events import (
@@ -38,43 +38,40 @@ MIN_OUTPUT_TOKENS: Final = 16
 _NAMES: Final = {"temperature": "temperature", "top_p": "top_p"}
 
 
-def params(
-    request: ChatRequest, messages: Sequence[Message], *, is_openai: bool
-) -> tuple[dict[str, Any], Options]:
-    """The body of one request, and what of its options is left to do or was dropped.
+def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: bool) -> Prepared:
+    """The body of one request, and what else is to be done about it.
 
     Args:
         request: The question; its own messages are not looked at.
         messages: Its conversation, repaired.
         is_openai: Whether OpenAI itself will read this: others may refuse what only it knows.
     """
-    chosen = wire.options(request, _NAMES)
-    spoken = next((place for place, m in enumerate(messages) if m.role != "system"), len(messages))
-    body: dict[str, Any] = {
-        "model": request.target.model,
-        "input": [item for message in messages[spoken:] for item in _items(message)],
-        "stream": True,
-        "store": False,
-    }
+    prepared = Prepared(request, _NAMES)
+    body = prepared.body
+    # Without anything else to say the instructions are the input: there must be one.
+    spoken = next((place for place, message in enumerate(messages) if message.role != "system"), 0)
+    body["input"] = [item for message in messages[spoken:] for item in _items(message, prepared)]
+    body["stream"] = True
+    body["store"] = False
     if is_openai:
         body["stream_options"] = {"include_obfuscation": False}
-    if instructions := "\n\n".join(message.content for message in messages[:spoken]):
-        body["instructions"] = instructions
+    if spoken:
+        body["instructions"] = "\n\n".join(message.content for message in messages[:spoken])
     if request.tools:
         # `strict` defaults to true here, and would refuse most schemas that clients write.
-        body["tools"] = [
-            {"type": "function", **wire.function(tool), "strict": False} for tool in request.tools
-        ]
-    if (limit := request.options.get("num_predict", -1)) > 0:
+        functions = map(prepared.function, wire.tools(request))
+        body["tools"] = [{"type": "function", **function, "strict": False} for function in functions]
+    if limit := wire.limit(request, is_openai=is_openai):
         body["max_output_tokens"] = max(MIN_OUTPUT_TOKENS, limit)
     if reasoning := _reasoning(request):
         body["reasoning"] = reasoning
     if request.format is not None:
-        _format(body, request)
-    if wire.wants_logprobs(request, chosen.dropped):
+        _format(body, request, messages[spoken:])
+    if wire.wants_logprobs(request, prepared):
         body["include"] = ["message.output_text.logprobs"]
         body["top_logprobs"] = request.top_logprobs
-    return body | chosen.sent, chosen
+    body.update(prepared.sampling)
+    return prepared
 
 
 def _reasoning(request: ChatRequest) -> dict[str, str]:
@@ -88,22 +85,22 @@ def _reasoning(request: ChatRequest) -> dict[str, str]:
     return out
 
 
-def _format(body: dict[str, Any], request: ChatRequest) -> None:
+def _format(body: dict[str, Any], request: ChatRequest, messages: Sequence[Message]) -> None:
     schema, hint = request.format, ""
     if isinstance(schema, Mapping) and request.target.rules.schema:
-        described = {"type": "json_schema", "name": "response", "schema": schema, "strict": False}
+        described = {"type": "json_schema", "name": "response", "schema": dict(schema), "strict": False}
         body["text"] = {"format": described}
         return
     body["text"] = {"format": {"type": "json_object"}}
     if isinstance(schema, Mapping):
         hint = wire.schema_hint(schema)
-    elif not wire.speaks_of_json(m for m in request.messages if m.role != "system"):
+    elif not wire.speaks_of_json(messages):
         hint = wire.JSON_HINT
     if hint:  # in the input: the API does not look for the word among the instructions
         body["input"].insert(0, {"role": "developer", "content": hint})
 
 
-def _items(message: Message) -> Iterator[dict[str, Any]]:
+def _items(message: Message, prepared: Prepared) -> Iterator[dict[str, Any]]:
     if message.role == "system":
         yield {"role": "developer", "content": message.content}
     elif message.role == "user":
@@ -118,12 +115,7 @@ def _items(message: Message) -> Iterator[dict[str, Any]]:
         if message.content:
             yield {"role": "assistant", "content": message.content}
         for call in message.tool_calls:
-            yield {
-                "type": "function_call",
-                "call_id": call.id,
-                "name": call.name,
-                "arguments": wire.json_arguments(call.arguments),
-            }
+            yield {"type": "function_call", "call_id": call.id, **prepared.call(call)}
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:
@@ -149,14 +141,24 @@ class ResponsesReader:
         model: Who is answering, for errors.
         turn: Position of the answer in the conversation, from which missing call ids are made.
         logprobs: Whether log probabilities were asked for.
+        tool_names: A tool's name on the wire to the client's, where they differ.
     """
 
-    def __init__(self, failures: Failures, model: str, *, turn: int = 0, logprobs: bool = False) -> None:
+    def __init__(
+        self,
+        failures: Failures,
+        model: str,
+        *,
+        turn: int = 0,
+        logprobs: bool = False,
+        tool_names: Mapping[str, str] | None = None,
+    ) -> None:
         self.done = False
         """Whether `Finish` is out; what follows is not read."""
         self._failures = failures
         self._model = model
         self._turn = turn
+        self._tool_names = tool_names or {}
         self._wants_logprobs = logprobs
         self._logprobs: tuple[TokenLogprob, ...] = ()
         self._calls = 0
@@ -222,7 +224,8 @@ class ResponsesReader:
             return ()
         made = call_id(self._turn, self._calls, item["name"])
         self._calls += 1
-        return (ToolCall(item.get("call_id") or item.get("id") or made, item["name"], arguments),)
+        name = self._tool_names.get(item["name"], item["name"])
+        return (ToolCall(item.get("call_id") or item.get("id") or made, name, arguments),)
 
     def _completed(self, event: dict[str, Any]) -> Iterable[Event]:
         return self._end(event, "tool_calls" if self._calls else "stop", "completed")

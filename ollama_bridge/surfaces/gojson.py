@@ -9,6 +9,7 @@ Writing (`dump`, `escape`): compact, raw UTF-8, with `<`, `>`, `&`, U+2028 and U
 
 import codecs
 import json
+import math
 import re
 from typing import Any, Final, NoReturn, Self
 
@@ -67,7 +68,7 @@ class Literal(float):
 
 
 def parse(body: bytes) -> Any:
-    """The first JSON value in `body`.
+    """The first JSON value in `body`; a number too large for a float is a `Literal` of infinity.
 
     Raises:
         InvalidRequest: With Go's words.
@@ -79,7 +80,7 @@ def parse(body: bytes) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:  # all that is left to refuse: a number too large for a float
-        return json.loads(text, parse_float=_finite, parse_int=_finite)
+        return json.loads(text, parse_float=_number, parse_int=_number)
 
 
 def parse_literally(body: bytes) -> Any:
@@ -230,13 +231,11 @@ class _Scanner:
         raise InvalidRequest(f"invalid character {shown} {context}")
 
 
-def _finite(text: str) -> int | float:
+def _number(text: str) -> int | float:
     if len(text) < 19 and text.lstrip("-").isdigit():  # surely within 64 bits
         return int(text)
-    number = float(text)
-    if number in {float("inf"), float("-inf")}:
-        raise InvalidRequest(f"json: cannot unmarshal number {text} into Go value of type float64")
-    return number
+    number = Literal(text)
+    return float(number) if math.isfinite(number) else number
 
 
 def _replace_bytes(error: UnicodeError) -> tuple[str, int]:

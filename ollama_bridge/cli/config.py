@@ -1,0 +1,137 @@
+"""`ollama-bridge config …`: what is set, where it came from, and a file to start with."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import orjson
+
+from ollama_bridge.cli.options import config_options, source
+from ollama_bridge.config import API_KEY_VARIABLES, Config, KeyPath
+from ollama_bridge.config_faults import dotted
+from ollama_bridge.config_file import Loaded
+from ollama_bridge.errors import ConfigError
+from ollama_bridge.masking import MASK, mask
+
+
+@click.group(invoke_without_command=True)
+@config_options
+@click.pass_context
+def config(ctx: click.Context) -> None:
+    r"""Show, check or begin the configuration.
+
+    \b
+        $ ollama-bridge config
+        $ ollama-bridge config check
+    """
+    if ctx.invoked_subcommand is None:
+        _show(source(ctx).load(), with_origin=False, as_json=False)
+
+
+@config.command("show")
+@config_options
+@click.option("--origin", is_flag=True, help="Where each value came from.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
+@click.pass_context
+def show(ctx: click.Context, origin: bool, as_json: bool) -> None:
+    r"""Print every value in force, keys masked.
+
+    \b
+        $ ollama-bridge config show --origin
+        $ ollama-bridge config show --json | jq -r .key
+    """
+    _show(source(ctx).load(), with_origin=origin, as_json=as_json)
+
+
+@config.command("path")
+@config_options
+@click.pass_context
+def path(ctx: click.Context) -> None:
+    r"""Print where the configuration file is, or would be.
+
+    \b
+        $ ollama-bridge config path
+    """
+    click.echo(source(ctx).path)
+
+
+@config.command("check")
+@config_options
+@click.pass_context
+def check(ctx: click.Context) -> None:
+    r"""Say whether `serve` would accept the configuration: exit code 0 or 2.
+
+    \b
+        $ ollama-bridge config check
+    """
+    where = source(ctx)
+    loaded = where.load().config
+    for note in _notes(loaded):
+        click.echo(f"note: {note}", err=True)
+    shown = sum(model.enabled for model in loaded.models)
+    what = where.path if where.text() is not None else f"{where.path} does not exist, which"
+    click.echo(f"{what} is fine: {shown} models of {', '.join(loaded.providers)}", err=True)
+
+
+@config.command("init")
+@config_options
+@click.option("--force", is_flag=True, help="Replace the file that is there.")
+@click.pass_context
+def init(ctx: click.Context, force: bool) -> None:
+    r"""Write a commented example to start with.
+
+    \b
+        $ ollama-bridge config init
+    """
+    from ollama_bridge import config_edit  # noqa: PLC0415 - only those who write need it
+    from ollama_bridge.config_example import EXAMPLE  # noqa: PLC0415
+
+    where = source(ctx)
+    if not force and where.path.exists():
+        raise ConfigError(f"{where.path} is there already; --force replaces it")
+    config_edit.write(where.path, EXAMPLE)
+    click.echo(f"wrote {where.path}", err=True)
+
+
+def _notes(loaded: Config) -> Iterator[str]:
+    """What is legal and yet hardly meant."""
+    for name, provider in loaded.providers.items():
+        variables = API_KEY_VARIABLES.get(provider.kind or name)
+        if variables and not provider.api_key and provider.base_url is None:
+            yield f"provider '{name}' has no key: its models will answer with an error; set {variables[0]}"
+    if not any(model.enabled for model in loaded.models):
+        yield "no model is enabled"
+
+
+def _show(loaded: Loaded, *, with_origin: bool, as_json: bool) -> None:
+    for place, value in _values(loaded):
+        key, origin = dotted(place), mask(loaded.origin(place))
+        if as_json:
+            found = {"key": key, "value": value, **({"origin": origin} if with_origin else {})}
+            click.echo(orjson.dumps(found))
+        else:
+            said = value if isinstance(value, str) else orjson.dumps(value).decode()
+            click.echo(f"{key}: {said}" + (f"  # {origin}" if with_origin else ""))
+
+
+def _values(loaded: Loaded) -> Iterator[tuple[KeyPath, Any]]:
+    """Each value with its place, those of models and providers only where they are not the default."""
+    values = loaded.config
+    for section in ("server", "streaming"):
+        for key, value in getattr(values, section):
+            yield (section, key), value
+    yield ("default_max_tokens",), values.default_max_tokens
+    yield ("log_level",), values.log_level
+    for name, provider in values.providers.items():
+        yield ("providers", name, "kind"), provider.kind or name
+        keys = [MASK for _ in provider.api_key]
+        yield ("providers", name, "api_key"), keys or "none"
+        for key, value in provider.model_dump(
+            exclude_defaults=True, exclude={"kind", "api_key", "headers"}
+        ).items():
+            yield ("providers", name, key), value
+        for header in provider.headers:
+            yield ("providers", name, "headers", header), MASK
+    for index, model in enumerate(values.models):
+        for key, value in model.model_dump(exclude_defaults=True).items():
+            yield ("models", index, key), value

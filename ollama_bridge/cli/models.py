@@ -1,0 +1,213 @@
+"""`ollama-bridge models …`: which models clients can ask for, and who answers."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+import orjson
+
+from ollama_bridge.catalog import Model, ModelConfig, complete
+from ollama_bridge.cli.options import config_options, source
+from ollama_bridge.config import Config
+from ollama_bridge.config_file import find
+
+_COLUMNS = ("name", "backend", "backend_model", "context_length", "max_tokens", "capabilities", "aliases")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
+names_argument = click.argument("names", nargs=-1, required=True, metavar="NAME…")
+
+
+@click.group(invoke_without_command=True)
+@config_options
+@json_option
+@click.option("--all", "show_all", is_flag=True, help="Disabled models too.")
+@click.pass_context
+def models(ctx: click.Context, as_json: bool, show_all: bool) -> None:
+    r"""List the models clients can ask for, and who answers.
+
+    \b
+        $ ollama-bridge models
+        $ ollama-bridge models --json | jq -r .name
+    """
+    if ctx.invoked_subcommand is None:
+        _list(ctx, as_json=as_json, show_all=show_all)
+
+
+@models.command("list")
+@config_options
+@json_option
+@click.option("--all", "show_all", is_flag=True, help="Disabled models too.")
+@click.pass_context
+def list_models(ctx: click.Context, as_json: bool, show_all: bool) -> None:
+    r"""The same as `models` alone.
+
+    \b
+        $ ollama-bridge models list --all
+    """
+    _list(ctx, as_json=as_json, show_all=show_all)
+
+
+@models.command("show")
+@click.argument("name")
+@config_options
+@json_option
+@click.pass_context
+def show_model(ctx: click.Context, name: str, as_json: bool) -> None:
+    r"""Show all that is known about a model.
+
+    \b
+        $ ollama-bridge models show demo
+    """
+    config = source(ctx).load().config
+    facts = _facts(_completed(config, find(config, name)[1]))
+    if as_json:
+        click.echo(orjson.dumps(facts))
+        return
+    width = max(map(len, facts))
+    for key, value in facts.items():
+        click.echo(f"{key:{width}}  {_cell(value)}".rstrip())
+
+
+@models.command("enable")
+@names_argument
+@config_options
+@click.pass_context
+def enable_models(ctx: click.Context, names: Sequence[str]) -> None:
+    r"""Show models to clients again; a running daemon follows within a second.
+
+    \b
+        $ ollama-bridge models enable demo
+    """
+    _switch(ctx, names, enabled=True)
+
+
+@models.command("disable")
+@names_argument
+@config_options
+@click.pass_context
+def disable_models(ctx: click.Context, names: Sequence[str]) -> None:
+    r"""Hide models from clients; a running daemon follows within a second.
+
+    \b
+        $ ollama-bridge models disable demo
+    """
+    _switch(ctx, names, enabled=False)
+
+
+@models.command("add")
+@click.argument("name")
+@config_options
+@click.option("--backend", required=True, help="Who answers: a key of 'providers' in the configuration.")
+@click.option("--backend-model", help="The model as the provider knows it; default: NAME.")
+@click.option("--display-name", help="For people.")
+@click.option("--family")
+@click.option("--description")
+@click.option("--context-length", type=click.IntRange(1), help="Tokens of prompt and answer together.")
+@click.option("--max-tokens", type=click.IntRange(1), help="Most tokens of an answer.")
+@click.option(
+    "--capability", "capabilities", multiple=True, help="tools, vision, thinking, …; may be repeated."
+)
+@click.option("--alias", "aliases", multiple=True, help="Another name for it; may be repeated.")
+@click.pass_context
+def add_model(ctx: click.Context, /, **entry: Any) -> None:
+    r"""Add a model to the configuration file.
+
+    \b
+        $ ollama-bridge models add fast --backend demo --alias quick
+    """
+    from ollama_bridge import config_edit  # noqa: PLC0415 - only those who write need it
+
+    where = source(ctx)
+    config_edit.add_model(where, {key: value for key, value in entry.items() if value})
+    click.echo(f"added '{entry['name']}' to {where.path}", err=True)
+
+
+@models.command("alias")
+@click.argument("name")
+@click.argument("alias")
+@config_options
+@click.pass_context
+def alias_model(ctx: click.Context, name: str, alias: str) -> None:
+    r"""Let a model answer to one more name.
+
+    \b
+        $ ollama-bridge models alias demo gpt-4
+    """
+    from ollama_bridge import config_edit  # noqa: PLC0415 - only those who write need it
+
+    config_edit.add_alias(source(ctx), name, alias)
+    click.echo(f"'{alias}' is '{name}' now", err=True)
+
+
+def _switch(ctx: click.Context, names: Sequence[str], *, enabled: bool) -> None:
+    from ollama_bridge import config_edit  # noqa: PLC0415 - only those who write need it
+
+    config_edit.set_enabled(source(ctx), names, enabled=enabled)
+    click.echo(f"{'enabled' if enabled else 'disabled'}: {', '.join(names)}", err=True)
+
+
+def _list(ctx: click.Context, *, as_json: bool, show_all: bool) -> None:
+    config = source(ctx).load().config
+    rows = [_facts(_completed(config, model)) for model in config.models if model.enabled or show_all]
+    if as_json:
+        for row in rows:
+            click.echo(orjson.dumps(row))
+    elif sys.stdout.isatty():
+        _print_table(rows)
+    else:
+        _print_columns([_COLUMNS, *([_cell(row[column]) for column in _COLUMNS] for row in rows)])
+    if not rows:
+        click.echo("no model is enabled; 'ollama-bridge models --all' shows the others", err=True)
+
+
+def _print_columns(lines: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _print_table(rows: Iterable[dict[str, Any]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - 0.1 s that a script need not pay
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, header_style="bold")
+    for column in _COLUMNS:
+        number = column in {"context_length", "max_tokens"}
+        table.add_column(column.replace("_", " "), justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        # Text, not str: names may hold what rich takes for markup.
+        cells = [Text(_cell(row[column])) for column in _COLUMNS]
+        table.add_row(*cells, style="" if row["enabled"] else "dim strike")
+    Console().print(table)
+
+
+def _completed(config: Config, model: ModelConfig) -> Model:
+    kind = config.providers[model.backend].kind or model.backend
+    return complete(model, kind=kind, default_max_tokens=config.default_max_tokens)
+
+
+def _facts(model: Model) -> dict[str, Any]:
+    """What lists and `--json` say; keys as in the configuration file."""
+    return {
+        "name": model.name,
+        "display_name": model.display_name,
+        "backend": model.target.provider,
+        "backend_model": model.target.model,
+        "family": model.family,
+        "description": model.config.description,
+        "context_length": model.context_length,
+        "max_tokens": model.max_output_tokens,
+        "capabilities": model.capabilities,
+        "enabled": model.config.enabled,
+        "aliases": model.config.aliases,
+    }
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value)

@@ -1,0 +1,55 @@
+"""`ollama-bridge serve`."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ollama_bridge.cli.options import config_options, source
+
+if TYPE_CHECKING:
+    from ollama_bridge.config import Config
+    from ollama_bridge.config_file import Flags
+
+_PLACES: Final[Mapping[str, tuple[str, ...]]] = {
+    "host": ("server", "host"),
+    "port": ("server", "port"),
+    "log_level": ("log_level",),
+    "chunk_size": ("streaming", "chunk_size"),
+    "delay_ms": ("streaming", "delay_ms"),
+}
+
+
+@click.command()
+@click.option("--host", help="Name or address to listen on; 0.0.0.0 for every network.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Default: 11434, where clients look for Ollama.")
+@config_options
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False))
+@click.option("--chunk-size", type=click.IntRange(0), help="Words a line; 0: as they arrive.")
+@click.option("--delay-ms", type=click.IntRange(0, 60_000), help="Milliseconds between lines.")
+@click.pass_context
+def serve(ctx: click.Context, /, **given: object) -> None:
+    r"""Answer clients until told to stop.
+
+    Changes of the configuration file take effect at once; a bad one changes nothing.
+
+    \b
+        $ ollama-bridge serve
+        $ ANTHROPIC_API_KEY=… ollama-bridge serve --port 11500
+    """
+    flags: Flags = {
+        place: (f"--{name.replace('_', '-')}", given[name])
+        for name, place in _PLACES.items()
+        if given[name] is not None
+    }
+    where = source(ctx, flags)
+    where.load()  # before anything heavy is imported: a mistake is told at once
+
+    from ollama_bridge import daemon, logs  # noqa: PLC0415 - an HTTP server, which no other command needs
+
+    def load() -> "Config":
+        config = where.load().config
+        logs.configure(config.log_level, secrets=config.secrets())
+        return config
+
+    daemon.serve(load, where.files)

@@ -1,0 +1,84 @@
+"""What pydantic found wrong, in the operator's words, and without a value that might be a secret."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from ollama_bridge.config import Config, KeyPath
+from ollama_bridge.masking import mask
+
+_WORDS: Final[Mapping[str, str]] = {
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "finite": "must be a finite number",
+    "bool": "must be true or false",
+    "string": "must be text",
+    "tuple": "must be a list",
+    "dict": "must hold keys with values",
+    "model": "must hold keys with values",
+    "missing": "is missing",
+}
+"""By the first word of pydantic's error type (`int_parsing`, `int_from_float`, …); others have good messages."""
+
+_SECRET_KEYS: Final = frozenset({"api_key", "headers"})
+_LONGEST_VALUE: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong. `value` is None where it must not be shown or would not help."""
+
+    path: KeyPath
+    message: str
+    value: object = None
+
+    def text(self, *, hide_value: bool) -> str:
+        """The sentence after the line number."""
+        if self.value is None or hide_value:
+            return self.message
+        return f"{self.message}, not {mask(repr(self.value))}"
+
+
+def faults(error: ValidationError) -> list[Fault]:
+    """All of them, in pydantic's order; never empty."""
+    return [_fault(dict(details)) for details in error.errors(include_url=False)]
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`; did you mean '…'?`, or nothing when no known word is near."""
+    near = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def dotted(path: KeyPath) -> str:
+    """`models[0].name`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return mask(text.removeprefix("."))
+
+
+def _fault(details: Mapping[str, Any]) -> Fault:
+    path: KeyPath = details["loc"]
+    kind: str = details["type"]
+    context = details.get("ctx", {})
+    if "path" in context:
+        return Fault(context["path"], context["message"])
+    if kind == "extra_forbidden":
+        return Fault(path, _unknown_key(path))
+    words = _WORDS.get(kind.partition("_")[0])
+    message = words or details["msg"].replace("Input should be", "must be")
+    value = details["input"]
+    showable = isinstance(value, str | int | float) and len(str(value)) <= _LONGEST_VALUE
+    if not showable or _SECRET_KEYS & set(path) or kind.startswith(("model", "dict", "tuple", "missing")):
+        value = None
+    return Fault(path, f"{dotted(path)} {message}", value)
+
+
+def _unknown_key(path: KeyPath) -> str:
+    *above, key = path
+    section = Config.SECTIONS.get(str(above[0]), Config) if above else Config
+    where = f" in '{dotted(tuple(above))}'" if above else ""
+    hint = suggestion(str(key), section.model_fields) or f"; known: {', '.join(section.model_fields)}"
+    return f"unknown key '{mask(str(key))}'{where}{hint}"
