@@ -27,3 +27,12 @@ def test_the_floor_carries_every_wire():
     assert {row["wire"] for row in rows} == {"anthropic", "chat", "responses", "google"}
     assert {row["figure"].partition(":")[0] for row in rows} == {"burst", "first token", "paced", "once"}
     assert all(value > 0 for row in rows for value in row["relay"])
+
+
+def test_a_table_holds_the_bridge_against_the_floor():
+    """The daemon answers every word of every wire under load, and its goals stand beside its figures."""
+    head, *rows = run("--only", "burst,paced,once")
+
+    assert head.split() == ["figure", "wire", "bridge", "relay", "ratio", "(rounds)", "goals"]
+    assert len(rows) == 5 * 4
+    assert all(verdict in rows[0] for verdict in ("<= 4x (issue)", "<= 3x (house)"))
