@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_bridge.backends import BACKENDS
@@ -426,12 +426,14 @@ anything = st.recursive(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(words | st.text(), anything, max_size=6))
 def test_whatever_a_file_holds_nothing_but_a_config_error_comes_out(tmp_path_factory, data):
     """Any tree of values."""
     _load_or_refuse(tmp_path_factory.getbasetemp() / "config.yaml", json.dumps(data))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.text()
     | st.lists(

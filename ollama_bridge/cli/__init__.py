@@ -72,7 +72,7 @@ def _in_one_line(exc: click.UsageError) -> click.ClickException:
 @config_options
 @click.version_option(__version__, prog_name="ollama-bridge")
 def main() -> None:
-    r"""Be Ollama to every IDE and client, and answer from Claude, GPT, Gemini and others.
+    """Be Ollama to every IDE and client, and answer from Claude, GPT, Gemini and others.
 
     \b
         $ ollama-bridge serve
