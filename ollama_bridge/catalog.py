@@ -19,7 +19,21 @@ from ollama_bridge.catalog_data import CATALOG, CATALOGUE_DATE, FAMILIES, UNKNOW
 from ollama_bridge.chat import Capability, Target
 from ollama_bridge.names import normalise_name
 
-__all__ = ["CATALOG", "CATALOGUE_DATE", "Facts", "Model", "ModelConfig", "complete", "facts_for", "renamed"]
+__all__ = [
+    "CATALOG",
+    "CATALOGUE_DATE",
+    "COMPATIBLE",
+    "Facts",
+    "Model",
+    "ModelConfig",
+    "complete",
+    "facts_for",
+    "facts_kind",
+    "renamed",
+]
+
+COMPATIBLE: Final = "compatible"
+"""The kind, as far as facts go, of whoever speaks OpenAI's wire without being OpenAI."""
 
 _BY_ID: Final[Mapping[str, Mapping[str, Facts]]] = MappingProxyType(
     {kind: {facts.id: facts for facts in rows} for kind, rows in CATALOG.items()}
@@ -125,6 +139,15 @@ def facts_for(kind: str, model_id: str) -> Facts:
     return replace(facts, id=model_id, display_name=model_id, offered=False, known=False)
 
 
+def facts_kind(name: str, kind: str, base_url: str | None) -> str:
+    """The `kind` to give to `facts_for` and `complete`, for a provider as it is configured.
+
+    `acme: {kind: openai, base_url: …}` speaks OpenAI's wire, but its models follow nobody's rules but Chat
+    Completions'. A `base_url` of the entry `openai` itself is a gateway to OpenAI's own models.
+    """
+    return COMPATIBLE if kind == "openai" and base_url is not None and name != kind else kind
+
+
 def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None = None) -> Model:
     """Fill in what the operator left out.
 
@@ -134,7 +157,7 @@ def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None =
         default_max_tokens: `DEFAULT_MAX_TOKENS`: goes before a mere guess of the catalogue.
 
     Raises:
-        InvalidRequest: The name is not one by Ollama's grammar.
+        InvalidName: The name is not one by Ollama's grammar.
     """
     upstream = config.backend_model or config.name.removesuffix(":latest")
     facts = facts_for(kind, upstream)

@@ -141,6 +141,7 @@ _GPT_5_1: Final = _reasoning("none", "low", "medium", "high")
 _GPT_5_2: Final = _reasoning("none", "low", "medium", "high", "xhigh")
 _GPT_5_PRO: Final = _reasoning("high")
 _GPT_5_2_PRO: Final = _reasoning("medium", "high", "xhigh")
+_GPT_5_6: Final = _reasoning("none", "low", "medium", "high", "xhigh", "max")
 _GPT_CODEX: Final = _reasoning("low", "medium", "high", "xhigh")
 _GPT_6: Final = _reasoning("low", "medium", "high", "xhigh", "max")
 
@@ -148,10 +149,10 @@ _OPENAI: Final = (
     Facts("gpt-6-astra", "GPT-6 Astra", "gpt", 1_050_000, 128_000, _ALL, _GPT_6),
     Facts("gpt-6.1-sol", "GPT-6.1 Sol", "gpt", 1_050_000, 128_000, _ALL, _GPT_6),
     Facts("gpt-6.1-terra", "GPT-6.1 Terra", "gpt", 1_050_000, 128_000, _ALL, _GPT_6),
-    Facts("gpt-6-luna", "GPT-6 Luna", "gpt", 1_050_000, 128_000, _ALL, _GPT_6),
-    Facts("gpt-5.6-sol", "GPT-5.6 Sol", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_2),
-    Facts("gpt-5.6-terra", "GPT-5.6 Terra", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_2),
-    Facts("gpt-5.6-luna", "GPT-5.6 Luna", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_2),
+    Facts("gpt-6-luna", "GPT-6 Luna", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_6),
+    Facts("gpt-5.6-sol", "GPT-5.6 Sol", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_6),
+    Facts("gpt-5.6-terra", "GPT-5.6 Terra", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_6),
+    Facts("gpt-5.6-luna", "GPT-5.6 Luna", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_6),
     Facts("gpt-5.5", "GPT-5.5", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_2),
     Facts("gpt-5.4", "GPT-5.4", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_2),
     Facts("gpt-5.4-mini", "GPT-5.4 mini", "gpt", 400_000, 128_000, _ALL, _GPT_5_2),
@@ -203,7 +204,7 @@ def _gemini_2_5(*efforts: Effort) -> Rules:
 
 
 _GEMINI_FLASH: Final = _gemini_3("minimal", "low", "medium", "high")
-_GEMINI_PRO: Final = _gemini_3("low", "medium", "high")
+_GEMINI_PRO: Final = _gemini_3("low", "medium", "high")  # also Flash from 3.7 on
 _GEMINI_2_5_FLASH: Final = _gemini_2_5("none", "low", "medium", "high")
 _GEMINI_2_5_PRO: Final = _gemini_2_5("low", "medium", "high")  # a budget of 0 is refused
 _GEMMA: Final = Rules(
@@ -212,10 +213,9 @@ _GEMMA: Final = Rules(
 
 _GOOGLE: Final = (
     Facts("gemini-4-argon", "Gemini 4 Argon", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_PRO),
-    Facts("gemini-3.8-flash", "Gemini 3.8 Flash", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_FLASH),
-    Facts("gemini-3.7-flash", "Gemini 3.7 Flash", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_FLASH),
+    Facts("gemini-3.8-flash", "Gemini 3.8 Flash", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_PRO),
+    Facts("gemini-3.7-flash", "Gemini 3.7 Flash", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_PRO),
     Facts("gemini-3.6-flash", "Gemini 3.6 Flash", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_FLASH),
-    Facts("gemini-3.5-flash", "Gemini 3.5 Flash", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_FLASH),
     Facts("gemini-3.5-flash-lite", "Gemini 3.5 Flash-Lite", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_FLASH),
     Facts("gemini-3.1-pro-preview", "Gemini 3.1 Pro", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_PRO),
     Facts("gemini-3.1-flash-lite", "Gemini 3.1 Flash-Lite", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_FLASH),

@@ -4,7 +4,7 @@ Every surface decodes to one `ChatRequest`; every `Backend` answers with a strea
 a policy is a backend that holds a backend.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -115,6 +115,10 @@ class Target:
     rules: Rules = field(default_factory=Rules)
 
 
+def _ignore() -> None:
+    """Nobody counts."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One question, the same for every surface.
@@ -129,6 +133,8 @@ class ChatRequest:
         keep_alive_s: Seconds the client wants the model kept; negative: forever; None: not said.
         top_logprobs: Alternatives per token, 0 to 20; only with `logprobs`.
         target: Who answers; set by the registry.
+        progress: Called by a backend whenever the model generated something of which no event comes yet,
+            such as a piece of a tool call's arguments: silence is counted from there.
     """
 
     model: str
@@ -142,6 +148,7 @@ class ChatRequest:
     logprobs: bool = False
     top_logprobs: int = 0
     target: Target = field(default_factory=Target)
+    progress: Callable[[], None] = field(default=_ignore, compare=False, repr=False)
 
 
 class Backend(Protocol):

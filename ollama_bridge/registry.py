@@ -9,8 +9,8 @@ from typing import Final
 
 from ollama_bridge.catalog import CATALOG, Model, ModelConfig, complete, renamed
 from ollama_bridge.chat import Backend, ChatRequest, Reply
-from ollama_bridge.errors import BridgeError, ConfigError, ModelNotFound
-from ollama_bridge.names import normalise_name
+from ollama_bridge.errors import ConfigError, ModelNotFound
+from ollama_bridge.names import InvalidName, parse_name
 
 DEFAULT_KEEP_ALIVE_S: Final = 300.0
 FOREVER: Final = timedelta(microseconds=(2**63 - 1) // 1000)
@@ -63,7 +63,7 @@ class ModelRegistry:
         Raises:
             ModelNotFound: There is none; it holds the name as the client sent it.
         """
-        model = self._index.answering.get(_key(name))
+        model = self._index.answering.get(_asked(name))
         if model is None:
             raise ModelNotFound(name)
         return model
@@ -105,8 +105,8 @@ class ModelRegistry:
         return self._switch(name, enabled=False)
 
     def _switch(self, name: str, *, enabled: bool) -> Model:
-        key = _key(name)
-        found = next((model for model in self._index.all if _key(model.name) == key), None)
+        key = _asked(name)
+        found = next((model for model in self._index.all if parse_name(model.name).key == key), None)
         if found is None:
             raise ModelNotFound(name)
         switched = replace(found, config=found.config.model_copy(update={"enabled": enabled}))
@@ -151,7 +151,10 @@ class _Index:
 def _claim(claims: Iterable[tuple[str, Model]]) -> dict[str, Model]:
     owners: dict[str, Model] = {}
     for name, model in claims:
-        owner = owners.setdefault(_key(name), model)
+        try:
+            owner = owners.setdefault(parse_name(name).key, model)
+        except InvalidName as exc:
+            raise ConfigError(f"model '{model.name}': '{name}': {exc}") from exc
         if owner is not model:
             raise ConfigError(f"models '{owner.name}' and '{model.name}' both answer to '{name}'")
     return owners
@@ -171,14 +174,18 @@ def _tell_apart(models: tuple[Model, ...]) -> tuple[Model, ...]:
         )
 
 
-def _key(name: str) -> str:
-    return normalise_name(name).lower()
+def _asked(name: str) -> str:
+    """What to look a client's name up by; what is no name at all is the name of no model."""
+    try:
+        return parse_name(name).key
+    except InvalidName:
+        raise ModelNotFound(name) from None
 
 
 def _completed(config: ModelConfig, kind: str, default_max_tokens: int | None) -> Model:
     try:
         return complete(config, kind=kind, default_max_tokens=default_max_tokens)
-    except BridgeError as exc:
+    except InvalidName as exc:
         raise ConfigError(f"model '{config.name}': {exc}") from exc
 
 

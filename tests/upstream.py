@@ -120,8 +120,8 @@ class Upstream:
         try:
             while await self._exchange(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # cancelled only at the end of the test
         finally:
             self._tasks.discard(task)
             writer.close()

@@ -7,7 +7,7 @@ configured: `LazyProvider` is what the gateway holds, `warm()` is what the daemo
 import asyncio
 import importlib
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -21,7 +21,10 @@ BACKENDS: Final[Mapping[str, str]] = {
     "ollama": "ollama_bridge.backends.ollama:OllamaBackend",
     "demo": "ollama_bridge.backends.demo:DemoBackend",
 }
-"""Kind of provider to `module:Class`. The class is called with one `ProviderSettings`."""
+"""Kind of provider to `module:Class`. The class is called with one `ProviderSettings`.
+
+A kind that is itself a `module:Class` needs no row here: `examples/custom_backend.py` shows one.
+"""
 
 SDK_ENVIRONMENT: Final = (
     "ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL ANTHROPIC_CUSTOM_HEADERS ANTHROPIC_PROFILE "
@@ -30,7 +33,8 @@ SDK_ENVIRONMENT: Final = (
     "OPENAI_WEBHOOK_SECRET OPENAI_LOG "
     "GOOGLE_API_KEY GEMINI_API_KEY GOOGLE_GENAI_USE_ENTERPRISE GOOGLE_GENAI_USE_VERTEXAI GOOGLE_CLOUD_PROJECT "
     "GOOGLE_CLOUD_LOCATION GOOGLE_GENAI_API_VERSION GOOGLE_GEMINI_BASE_URL GOOGLE_VERTEX_BASE_URL "
-    "GOOGLE_GENAI_HTTP_CLIENT"
+    "GOOGLE_GENAI_HTTP_CLIENT GOOGLE_GENAI_CLIENT_MODE GOOGLE_GENAI_REPLAYS_DIRECTORY GOOGLE_GENAI_REPLAY_ID "
+    "GOOGLE_API_USE_MTLS_ENDPOINT GOOGLE_API_USE_CLIENT_CERTIFICATE"
 ).split()
 """What the SDKs read by themselves, even beside explicit arguments: keys, redirections, extra headers."""
 
@@ -43,7 +47,7 @@ class ProviderSettings:
 
     Args:
         name: The provider's key in the configuration, such as `anthropic` or `acme`.
-        kind: A key of `BACKENDS`.
+        kind: A key of `BACKENDS`, or a `module:Class` of one's own.
         api_keys: Zero or more keys; never logged, never in an error.
         base_url: As the SDK takes it: openai with `/v1`, anthropic and google without a version.
             None: the SDK's own default.
@@ -84,9 +88,15 @@ class LazyProvider:
     def __init__(self, settings: ProviderSettings) -> None:
         self.settings = settings
         self._loading: asyncio.Task[Provider] | None = None
+        self._loaded: Provider | None = None
 
-    async def chat(self, request: ChatRequest) -> Reply:
+    def chat(self, request: ChatRequest) -> Reply:
         """Load if need be, then pass everything on."""
+        if self._loaded is not None:
+            return self._loaded.chat(request)
+        return self._load_and_chat(request)
+
+    async def _load_and_chat(self, request: ChatRequest) -> Reply:
         provider = await self._provider()
         async with aclosing(provider.chat(request)) as events:
             async for event in events:
@@ -115,7 +125,8 @@ class LazyProvider:
         return await asyncio.shield(self._loading)
 
     async def _load(self) -> Provider:
-        module, _, name = BACKENDS[self.settings.kind].partition(":")
+        backend: Callable[[ProviderSettings], Provider]
+        module, _, name = BACKENDS.get(self.settings.kind, self.settings.kind).partition(":")
         backend = getattr(await asyncio.to_thread(importlib.import_module, module), name)
-        provider: Provider = backend(self.settings)
-        return provider
+        self._loaded = backend(self.settings)
+        return self._loaded

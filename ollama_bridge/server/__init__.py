@@ -1,1 +1,23 @@
-"""To come."""
+"""The only floor that speaks HTTP to clients."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from ollama_bridge.gateway import Gateway
+from ollama_bridge.server.handlers import OllamaHandlers
+from ollama_bridge.server.middleware import exchange, no_server_header
+from ollama_bridge.server.routing import add_routes
+
+
+def build_app(current: Callable[[], Gateway], *, max_body_bytes: int) -> web.Application:
+    """The application, to be run with `handler_cancellation` on and `auto_decompress` off.
+
+    Args:
+        current: The gateway to ask; called once per request, so that a reload shows at the next one.
+        max_body_bytes: Larger request bodies are refused with 413.
+    """
+    app = web.Application(middlewares=[exchange], client_max_size=max_body_bytes)
+    add_routes(app, OllamaHandlers(current).routes())
+    app.on_response_prepare.append(no_server_header)
+    return app

@@ -1,1 +1,1 @@
-"""To come."""
+"""Client wires: bytes to a `ChatRequest`, events to bytes. No I/O, no HTTP library, no SDK."""

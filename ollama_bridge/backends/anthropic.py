@@ -1,0 +1,265 @@
+"""Claude, through the official SDK's `post` (`providers.md` §7.8): its auth and errors, without its typed chunks."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import aclosing
+from typing import Any, Final
+
+import anthropic
+import orjson
+from anthropic import AsyncAnthropic, AsyncStream
+
+from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.backends.anthropic_request import prepare
+from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.sdk import (
+    REHEARSAL_URL,
+    STAINLESS_HEADERS,
+    USER_AGENT,
+    encode,
+    http_client,
+    neutral_environment,
+    payloads,
+    pin_loggers,
+    settle,
+)
+from ollama_bridge.chat import ChatRequest, Reply
+from ollama_bridge.events import Event, Finish, FinishReason, TextDelta, ThinkingDelta, ToolCall, Usage
+from ollama_bridge.history import call_id
+
+DEFAULT_URL: Final = "https://api.anthropic.com"
+
+STOP_REASONS: Final[Mapping[str, FinishReason]] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "refusal",
+}
+"""Anthropic's `stop_reason` to ours; a test holds it to the SDK's literal. An unknown one is a stop."""
+
+_DECLINED: Final = "The model declined to answer."
+
+
+class AnthropicBackend:
+    """One Anthropic account, or somebody who speaks its Messages API. Make it inside the running loop."""
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        pin_loggers()
+        self._failures = Failures(settings, DEFAULT_URL, "ANTHROPIC_API_KEY", anthropic.AnthropicError)
+        headers: dict[str, Any] = dict.fromkeys(STAINLESS_HEADERS, anthropic.Omit())
+        with neutral_environment():
+            self._client = AsyncAnthropic(
+                api_key=next(filter(None, settings.api_keys), "none"),
+                base_url=settings.base_url or DEFAULT_URL,
+                max_retries=0,
+                default_headers={**headers, "User-Agent": USER_AGENT, **settings.headers},
+                http_client=http_client(settings),
+            )
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        """Stream the reply; see `chat.Backend`."""
+        model = request.target.model
+        self._failures.key(model)
+        prepared = prepare(request)
+        content = encode(prepared.body)
+        reader = Reader(self._failures, model, prepared.tool_names)
+        with self._failures.mapped(model):
+            stream = await self._post("/v1/messages", content, prepared.headers)
+            async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
+                payload: dict[str, Any] = {"type": "ping"}
+                async for batch in batches:
+                    spoke = False
+                    for payload in batch:
+                        for event in reader.feed(payload):
+                            spoke = True
+                            yield event
+                    if not spoke and payload["type"] != "ping":
+                        request.progress()
+                    if reader.finished:
+                        break
+                await settle(batches)
+
+    async def warm(self) -> None:
+        """Pay the first call's costs; the transport answers it, no network is touched."""
+        async with await self._post(REHEARSAL_URL, b"{}", {}):
+            pass
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def _post(self, path: str, content: bytes, headers: dict[str, str]) -> AsyncStream[object]:
+        return await self._client.post(
+            path,
+            content=content,
+            cast_to=object,
+            stream=True,
+            stream_cls=AsyncStream[object],
+            options={"headers": headers, "max_retries": 0},
+        )
+
+
+class _Arguments:
+    """A tool call while its arguments arrive."""
+
+    __slots__ = ("call", "pieces")
+
+    def __init__(self, call: ToolCall) -> None:
+        self.call = call
+        self.pieces: list[str] = []
+
+    def whole(self) -> ToolCall:
+        """The call with all its arguments; ValueError if they are no JSON object."""
+        if text := "".join(self.pieces):
+            arguments = orjson.loads(text)
+            if not isinstance(arguments, dict):
+                raise ValueError
+            self.call.arguments = arguments
+        return self.call
+
+
+class Reader:
+    """Messages stream events in, our events out. Sans I/O.
+
+    https://platform.claude.com/docs/en/build-with-claude/streaming. Blocks of kinds that no client of ours
+    could show (server tools, redacted thinking, citations) pass without a trace, the text in them stays.
+
+    Args:
+        failures: Makes the errors.
+        model: For errors.
+        tool_names: A tool's name on the wire to its name at the client, where they differ.
+    """
+
+    __slots__ = (
+        "_calls", "_failures", "_handlers", "_model", "_said", "_stop", "_tool_names", "_usage",
+        "finished",
+    )  # fmt: skip
+
+    def __init__(self, failures: Failures, model: str, tool_names: Mapping[str, str] | None = None) -> None:
+        self.finished = False
+        self._failures = failures
+        self._model = model
+        self._tool_names = tool_names or {}
+        self._calls: dict[int, _Arguments] = {}
+        self._said = False
+        self._stop: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+        self._handlers: dict[str, Callable[[dict[str, Any]], Iterable[Event]]] = {
+            "message_start": self._start,
+            "content_block_start": self._block_start,
+            "content_block_delta": self._block_delta,
+            "content_block_stop": self._block_stop,
+            "message_delta": self._message_delta,
+            "message_stop": self._message_stop,
+            "error": self._error,
+        }
+
+    def feed(self, payload: dict[str, Any]) -> Iterable[Event]:
+        """The events that one stream event amounts to; unknown ones amount to none.
+
+        Raises:
+            UpstreamError: The provider reports an error, or a tool call makes no sense.
+            TypeError, KeyError, AttributeError: A field is missing or of the wrong type.
+        """
+        handler = self._handlers.get(payload["type"])
+        return handler(payload) if handler else ()
+
+    def _block_delta(self, payload: dict[str, Any]) -> Iterable[Event]:
+        delta = payload["delta"]
+        kind = delta["type"]
+        if kind == "text_delta":
+            return self._text(delta["text"])
+        if kind == "thinking_delta":
+            return _thinking(delta["thinking"])
+        if kind == "input_json_delta" and (arguments := self._calls.get(payload["index"])):
+            arguments.pieces.append(delta["partial_json"])
+        return ()
+
+    def _text(self, text: str) -> Iterable[Event]:
+        if not text:
+            return ()
+        self._said = True
+        return (TextDelta(_checked(text)),)
+
+    def _block_start(self, payload: dict[str, Any]) -> Iterable[Event]:
+        block = payload["content_block"]
+        kind = block["type"]
+        if kind == "text":
+            return self._text(block.get("text"))
+        if kind == "thinking":
+            return _thinking(block.get("thinking"))
+        if kind == "tool_use":
+            name = _checked(block["name"])
+            index = payload["index"]
+            self._calls[index] = _Arguments(
+                ToolCall(
+                    _checked(block.get("id") or call_id(0, index, name)),
+                    self._tool_names.get(name, name),
+                    dict(block.get("input") or {}),
+                )
+            )
+        return ()
+
+    def _block_stop(self, payload: dict[str, Any]) -> Iterable[Event]:
+        arguments = self._calls.get(payload["index"])
+        if arguments is None:
+            return ()
+        try:
+            call = arguments.whole()
+        except ValueError:
+            return ()  # perhaps cut off at the token limit, which the stop reason will tell
+        del self._calls[payload["index"]]
+        self._said = True
+        return (call,)
+
+    def _start(self, payload: dict[str, Any]) -> Iterable[Event]:
+        self._usage = dict(payload["message"].get("usage") or {})
+        return ()
+
+    def _message_delta(self, payload: dict[str, Any]) -> Iterable[Event]:
+        self._stop = payload["delta"]
+        usage = payload.get("usage") or {}
+        self._usage |= {name: value for name, value in usage.items() if value is not None}
+        return ()
+
+    def _message_stop(self, _payload: dict[str, Any]) -> Iterable[Event]:
+        detail = self._stop.get("stop_reason") or ""
+        reason = STOP_REASONS.get(detail, "stop")
+        if self._calls and reason != "length":
+            name = next(iter(self._calls.values())).call.name
+            raise self._failures.broken(
+                f"the arguments of its call of '{name}' are no JSON object", self._model
+            )
+        self.finished = True
+        finish = Finish(reason, _usage(self._usage), detail)
+        if reason == "refusal" and not self._said:
+            explanation = (self._stop.get("stop_details") or {}).get("explanation")
+            return (TextDelta(explanation or _DECLINED), finish)
+        return (finish,)
+
+    def _error(self, payload: dict[str, Any]) -> Iterable[Event]:
+        raise self._failures.told(payload, self._model)
+
+
+def _thinking(text: str) -> Iterable[Event]:
+    return (ThinkingDelta(_checked(text)),) if text else ()
+
+
+def _checked(text: str) -> str:
+    if type(text) is not str:
+        raise TypeError
+    return text
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    read = usage.get("cache_read_input_tokens") or 0
+    written = usage.get("cache_creation_input_tokens") or 0
+    return Usage(
+        input_tokens=(usage.get("input_tokens") or 0) + read + written,
+        output_tokens=usage.get("output_tokens") or 0,
+        cached_read_tokens=read,
+        cached_write_tokens=written,
+        reasoning_tokens=(usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
+    )

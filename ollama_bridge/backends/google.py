@@ -1,0 +1,352 @@
+"""Gemini models, through google-genai.
+
+The request goes through the SDK client's own lower path, which keeps its URLs, keys, transport and typed
+errors, and the reply is read by our own event-stream reader: 1.04 times the cost of a bare HTTP client instead
+of the typed path's 6 to 56 (`providers.md` §7.1).  That path is private, so `lower_path_misfit` looks at it once
+before it is used; where it does not fit, the public typed path serves, in a task of its own.
+See `.github/decisions/0001-google-genai-lower-request-path.md`.
+"""
+
+import asyncio
+import inspect
+import logging
+import urllib.parse
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from typing import Any, Final, TypeAlias, cast
+
+import aiohttp
+import orjson
+import structlog
+from google import genai
+from google.genai import errors as genai_errors
+from google.genai import types
+
+from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.backends.failures import Failures, clean
+from ollama_bridge.backends.google_params import build
+from ollama_bridge.backends.google_stream import GenerateReader
+from ollama_bridge.backends.sdk import TLS, USER_AGENT, encode, neutral_environment
+from ollama_bridge.backends.session import client_session
+from ollama_bridge.backends.sse import SseReader
+from ollama_bridge.chat import ChatRequest, Reply
+from ollama_bridge.errors import UpstreamError
+
+log = structlog.get_logger(__name__)
+
+Frames: TypeAlias = AsyncGenerator[Iterable[Any], None]
+"""The decoded JSON of a streamed reply, one iterable for each read."""
+
+SDK_MINOR: Final = "3.4."
+"""The versions of google-genai whose lower path was read and tested; `pyproject.toml` asks for the same."""
+
+DEFAULT_BASE_URL: Final = "https://generativelanguage.googleapis.com"
+_API_VERSION: Final = "v1beta"  # the SDK's own default, v1, knows no `*-latest` models
+
+_MAX_ODD_BODY: Final = 1 << 20
+
+ERROR_STATUSES: Final[Mapping[str, int]] = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "ABORTED": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "UNKNOWN": 500,
+    "INTERNAL": 500,
+    "DATA_LOSS": 500,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+"""An error's `status` to its HTTP status (https://cloud.google.com/apis/design/errors#handling_errors)."""
+
+SDK_ERRORS: Final = (
+    genai_errors.APIError,
+    genai_errors.UnknownApiResponseError,
+    genai_errors.ContinuationInterruptedError,
+)
+"""What google-genai raises of its own; its other classes are `ValueError`s about calling Python functions."""
+
+# At INFO it writes a line for each call, at DEBUG more than belongs into a log.
+logging.getLogger("google_genai").setLevel(logging.WARNING)
+
+
+class GoogleBackend:
+    """Gemini. Make it inside the running event loop; the SDK's client is made, in a thread, at the first use."""
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        self._settings = settings
+        self._failures = GoogleFailures(
+            settings=settings,
+            default_url=DEFAULT_BASE_URL,
+            key_variable="GEMINI_API_KEY",
+            sdk_error=SDK_ERRORS,
+            error_types=ERROR_STATUSES,
+        )
+        self._opening = asyncio.Lock()
+        self._session: aiohttp.ClientSession | None = None
+        self._client: genai.Client | None = None
+        self._frames: Callable[[str, bytes], Frames] | None = None
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        """Stream the reply.
+
+        Raises:
+            UpstreamError: Google failed, or there is no key.
+            InvalidRequest: The request cannot be asked at all.
+        """
+        model = request.target.model
+        frames_of = await self._open(self._failures.key(model))
+        params = build(request)
+        if params.dropped:
+            log.info("options dropped", provider=self._settings.name, model=model, options=params.dropped)
+        reader = GenerateReader(
+            provider=self._settings.name,
+            model=model,
+            error_of=lambda frame: self._failures.told(frame, model),
+            names=params.names.changed,
+            logprobs=request.logprobs,
+        )
+        body = encode(params.body)
+        with self._failures.mapped(model):
+            async with aclosing(frames_of(model, body)) as frames:
+                async for batch in frames:
+                    for frame in batch:
+                        for event in reader.feed(frame):
+                            yield event
+            for event in reader.close():
+                yield event
+
+    async def warm(self) -> None:
+        """Make the client, which takes tens of milliseconds. Without a key there is nothing to warm."""
+        if self._settings.api_keys:
+            await self._open(self._settings.api_keys[0])
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._client is not None:
+            await self._client.aio.aclose()
+            self._client.close()
+        if self._session is not None:
+            await self._session.close()
+
+    async def _open(self, api_key: str) -> Callable[[str, bytes], Frames]:
+        if self._frames is not None:
+            return self._frames
+        async with self._opening:
+            if self._frames is None:
+                if self._session is None:
+                    self._session = client_session(
+                        self._settings, self._settings.base_url or DEFAULT_BASE_URL
+                    )
+                self._client = await asyncio.to_thread(_client, self._settings, api_key, self._session)
+                if misfit := lower_path_misfit(self._client):
+                    log.warning("typed google-genai calls in use", reason=misfit)
+                    self._frames = TypedPath(self._client).frames
+                else:
+                    self._frames = LowerPath(self._client, self._failures).frames
+            return self._frames
+
+
+def _client(settings: ProviderSettings, api_key: str, session: aiohttp.ClientSession) -> genai.Client:
+    with neutral_environment():
+        return genai.Client(
+            api_key=api_key,
+            vertexai=False,
+            debug_config=genai.client.DebugConfig(client_mode=None, replays_directory=None, replay_id=None),
+            http_options=types.HttpOptions(
+                base_url=settings.base_url or DEFAULT_BASE_URL,
+                api_version=_API_VERSION,
+                headers={"User-Agent": USER_AGENT, **settings.headers},
+                # Unset, a failed connection is tried again after up to 10 s, whatever the options say.
+                retry_options=types.HttpRetryOptions(attempts=1),
+                # The context of all providers; the four that it would make of its own take 70 ms.
+                client_args={"verify": TLS},
+                async_client_args={"verify": TLS, "ssl": TLS},
+                aiohttp_client=session,
+            ),
+        )
+
+
+# ---------------------------------------------------------------------------------------------- two paths
+
+
+def lower_path_misfit(client: genai.Client) -> str:
+    """Why `LowerPath` cannot drive `client`; empty when it can. Asks nobody, takes no time to speak of."""
+    if not genai.__version__.startswith(SDK_MINOR):
+        return f"google-genai {genai.__version__} is not {SDK_MINOR}*"
+    try:
+        api = client._api_client  # noqa: SLF001 - see the decision record
+        built = [*inspect.signature(api._build_request).parameters]  # noqa: SLF001
+        sent = [*inspect.signature(api._async_request).parameters]  # noqa: SLF001
+        request = api._build_request("post", "models/m:streamGenerateContent?alt=sse", {})  # noqa: SLF001
+        fits = (
+            built == ["http_method", "path", "request_dict", "http_options"]
+            and sent == ["http_request", "http_options", "stream"]
+            and inspect.iscoroutinefunction(api._async_request)  # noqa: SLF001
+            and request.url.endswith(f"/{_API_VERSION}/models/m:streamGenerateContent?alt=sse")
+            and "x-goog-api-key" in request.headers
+            and hasattr(request, "data")
+            and api._use_aiohttp()  # noqa: SLF001
+        )
+    except (AttributeError, TypeError, ValueError) as exc:
+        return f"its request path has changed: {type(exc).__name__}"
+    return "" if fits else "its request path has changed"
+
+
+class LowerPath:
+    """The client's own request path, below its types."""
+
+    def __init__(self, client: genai.Client, failures: "GoogleFailures") -> None:
+        self._api = client._api_client  # noqa: SLF001 - see the decision record
+        self._failures = failures
+
+    async def frames(self, model: str, body: bytes) -> Frames:
+        """Ask, and yield what arrives. Closing it closes the connection."""
+        request = self._api._build_request("post", f"{_path(model)}:streamGenerateContent?alt=sse", {})  # noqa: SLF001
+        request.data = body
+        answer = await self._api._async_request(request, None, stream=True)  # noqa: SLF001
+        response = cast("aiohttp.ClientResponse", answer.response_stream)
+        try:
+            # Absent or unknown, it is taken for what was asked for.
+            if response.content_type in {"text/event-stream", "application/octet-stream"}:
+                reader = SseReader()
+                async for chunk in response.content.iter_any():
+                    yield [orjson.loads(payload) for payload in reader.feed(chunk) if payload != b"[DONE]"]
+                yield _last(reader.close())
+            else:
+                yield await self._odd_frames(response, model)
+        finally:
+            response.close()  # nothing to do when it was read to its end
+
+    async def _odd_frames(self, response: aiohttp.ClientResponse, model: str) -> list[Any]:
+        """A reply that is no event stream: one error, the plain array that proxies make of it, or a mistake."""
+        head = b""
+        async for chunk in response.content.iter_any():
+            head += chunk
+            if len(head) > _MAX_ODD_BODY:
+                break
+        try:
+            found = orjson.loads(head)
+        except orjson.JSONDecodeError:
+            found = None
+        if isinstance(found, dict | list):
+            return found if isinstance(found, list) else [found]
+        raise self._failures.broken(
+            f"it answered with {clean(response.content_type)} instead of an event stream: "
+            f"check providers.{self._failures.provider}.base_url",
+            model,
+        )
+
+
+class TypedPath:
+    """The SDK's public typed path, for versions whose lower one is not known."""
+
+    def __init__(self, client: genai.Client) -> None:
+        self._client = client
+
+    async def frames(self, model: str, body: bytes) -> Frames:
+        """Ask, and yield what arrives. Closing it closes the connection.
+
+        The SDK is read in a task of its own: closing its iterator leaves the connection open, cancelling
+        whoever waits inside it does not (https://github.com/googleapis/python-genai/issues/2425).
+        """
+        arrived: asyncio.Queue[Any] = asyncio.Queue()
+        reading = asyncio.create_task(self._read(model, body, arrived), name=f"read {model}")
+        try:
+            while (frame := await arrived.get()) is not None:
+                yield [frame]
+            await reading
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
+
+    async def _read(self, model: str, body: bytes, arrived: asyncio.Queue[Any]) -> None:
+        # The queue has no bound: the task must only ever wait inside the SDK, where cancelling it helps.
+        config = types.GenerateContentConfig(
+            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+            automatic_continuation=False,
+            http_options=types.HttpOptions(extra_body=orjson.loads(body)),
+        )
+        try:
+            stream = await self._client.aio.models.generate_content_stream(
+                model=_path(model), contents="replaced by extra_body", config=config
+            )
+            async for chunk in stream:
+                arrived.put_nowait(chunk.model_dump(mode="json", by_alias=True, exclude_none=True))
+        finally:
+            arrived.put_nowait(None)
+
+
+def _path(model: str) -> str:
+    """`models/…`, or `tunedModels/…` as the operator wrote it."""
+    return urllib.parse.quote(model if "/" in model else f"models/{model}")
+
+
+def _last(payloads: list[bytes]) -> list[Any]:
+    try:
+        return [orjson.loads(payload) for payload in payloads if payload != b"[DONE]"]
+    except orjson.JSONDecodeError:
+        return []  # half an event: the stream was cut off, which the missing Finish tells
+
+
+# ----------------------------------------------------------------------------------------------- failures
+
+
+class GoogleFailures(Failures):
+    """`Failures` that reads google.rpc errors, and google-genai's exceptions around them."""
+
+    def told(
+        self, body: Any, model: str, *, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> UpstreamError:
+        """As `Failures.told`; a refused key is told from a bad request, and `RetryInfo` is obeyed."""
+        details = _details(body)
+        if any(detail.get("reason") == "API_KEY_INVALID" for detail in details):
+            status = 401  # Google says 400, as for any invalid argument
+        error = super().told(body, model, status=status, headers=headers)
+        if error.retry_after_s is None:
+            error.retry_after_s = next(filter(None, map(_retry_delay_s, details)), None)
+        return error
+
+    def raised(self, exc: BaseException, model: str) -> UpstreamError:
+        """As `Failures.raised`, for google-genai's exceptions too."""
+        if not isinstance(exc, genai_errors.APIError):
+            return super().raised(exc, model)
+        body = exc.details
+        if isinstance(body, dict) and body.keys() <= {"message", "status"}:
+            # Made by the SDK of a text; as text/event-stream that is the JSON of an ordinary error.
+            body = _decoded(exc.message)
+        headers = getattr(exc.response, "headers", None)
+        return self.told(body, model, status=exc.code if type(exc.code) is int else 200, headers=headers)
+
+
+def _decoded(text: str | None) -> Any:
+    try:
+        return orjson.loads(text or "")
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _details(body: Any) -> list[Mapping[str, Any]]:
+    """The `details` of a google.rpc.Status, of whatever odd shape."""
+    if isinstance(body, list) and body:
+        body = body[0]
+    error = body.get("error", body) if isinstance(body, dict) else None
+    details = error.get("details") if isinstance(error, dict) else None
+    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
+
+
+def _retry_delay_s(detail: Mapping[str, Any]) -> float | None:
+    """Of a google.rpc.RetryInfo: `"34.07s"` as 34.07."""
+    delay = detail.get("retryDelay")
+    if not isinstance(delay, str):
+        return None
+    try:
+        return float(delay.removesuffix("s"))
+    except ValueError:
+        return None

@@ -1,0 +1,202 @@
+"""OpenAI's models and those of everybody who speaks its APIs, through the official SDK.
+
+Which API is asked, Chat Completions or Responses, the provider's settings say, or else each model's rules.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+import httpx2
+import openai
+import structlog
+
+from ollama_bridge.backends import ProviderSettings, openai_chat, responses
+from ollama_bridge.backends.failures import ERROR_TYPES, Failures
+from ollama_bridge.backends.openai_wire import Prepared
+from ollama_bridge.backends.sdk import (
+    REHEARSAL_URL,
+    STAINLESS_HEADERS,
+    USER_AGENT,
+    encode,
+    http_client,
+    neutral_environment,
+    payloads,
+    pin_loggers,
+    settle,
+)
+from ollama_bridge.backends.stopwords import StopWords
+from ollama_bridge.chat import ChatRequest, Message, Reply
+from ollama_bridge.errors import InvalidRequest
+from ollama_bridge.events import Event
+from ollama_bridge.history import repair
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_URL: Final = "https://api.openai.com/v1"
+
+OPENAI_ERROR_TYPES: Final[Mapping[str, int]] = {
+    **ERROR_TYPES,
+    # Of OpenAI, beyond those every backend knows
+    "tokens": 429,
+    "requests": 429,
+    "bio_policy": 400,
+    "misalignment_policy_violation": 400,
+    "invalid_image": 400,
+    "image_content_policy_violation": 400,
+    "data_residency_mismatch": 400,
+    # Of vendors
+    "tool_use_failed": 400,
+    "overloaded": 503,
+    "service_unavailable": 503,
+    "engine_overloaded_error": 503,
+}
+"""An error's `code` or `type` to the HTTP status it stands for."""
+
+_NO_KEY: Final = "none"
+"""How an operator says that a server wants no key; also what it is sent, as the SDK insists on one."""
+
+_CONTINUE: Final = Message(
+    "user", "Continue your last message exactly where it stopped, without repeating any of it."
+)
+"""Behind a conversation that ends with the assistant, for models that want the last word to be the user's."""
+
+
+class _Reader(Protocol):
+    done: bool
+
+    def feed(self, chunk: Any, /) -> Iterable[Event]: ...
+
+    def close(self) -> Iterable[Event]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Api:
+    path: str
+    prepare: Callable[..., Prepared]
+    reader: Callable[..., _Reader]
+
+
+_APIS: Final = {
+    "chat": _Api("/chat/completions", openai_chat.prepare, openai_chat.ChatReader),
+    "responses": _Api("/responses", responses.prepare, responses.ResponsesReader),
+}
+
+
+class OpenAIBackend:
+    """One provider that speaks OpenAI's APIs.
+
+    Args:
+        settings: Where and with which key. Without `base_url` it is OpenAI itself, which wants a key; a
+            server elsewhere may want none.
+    """
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        pin_loggers()
+        keys = tuple(key for key in settings.api_keys if key and key.lower() != _NO_KEY)
+        self._settings = settings = replace(settings, api_keys=keys)
+        self._is_openai = _is_openai(settings.base_url)
+        self._failures = Failures(
+            settings, DEFAULT_URL, "OPENAI_API_KEY", openai.OpenAIError, OPENAI_ERROR_TYPES
+        )
+        # Without this the SDK would send OPENAI_ORG_ID and OPENAI_CUSTOM_HEADERS to whoever base_url is.
+        with neutral_environment():
+            self._client = openai.AsyncOpenAI(
+                api_key=keys[0] if keys else _NO_KEY,
+                base_url=settings.base_url or DEFAULT_URL,
+                max_retries=0,  # the retry policy owns retrying
+                http_client=http_client(settings),
+            )
+        # Per request, not per client: two of the X-Stainless headers can only be left out here.
+        self._headers: dict[str, str | openai.Omit] = {
+            **{name: openai.Omit() for name in STAINLESS_HEADERS},
+            "User-Agent": USER_AGENT,
+            **settings.headers,
+        }
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        """Stream the reply; see `chat.Backend`."""
+        model = request.target.model
+        if self._is_openai:
+            self._failures.key(model)
+        api = _APIS[self._settings.api or request.target.rules.api]
+        messages = _conversation(request)
+        prepared = api.prepare(request, messages, is_openai=self._is_openai)
+        content = encode(prepared.body)
+        if prepared.dropped:
+            log.info("options dropped", model=model, options=prepared.dropped)
+        reader = api.reader(
+            self._failures,
+            model,
+            turn=len(messages),
+            logprobs=request.logprobs,
+            tool_names=prepared.tool_names.changed,
+        )
+        words = StopWords(prepared.stops) if prepared.stops else None
+        with self._failures.mapped(model):
+            stream = await self._post(api.path, content)
+            async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
+                async for batch in batches:
+                    spoke = False
+                    for payload in batch:
+                        events = reader.feed(payload)
+                        for event in events if words is None else words.feed(events):
+                            spoke = True
+                            yield event
+                        if words is not None and words.hit:
+                            return  # and close: nobody wants, nor wants to pay for, what would follow
+                        if reader.done:
+                            break
+                    if not spoke:
+                        request.progress()
+                    if reader.done:
+                        await settle(batches)
+                        return
+                for event in _rest(reader, words):
+                    yield event
+
+    async def warm(self) -> None:
+        """Go once through all of the SDK that a request goes through, without a network."""
+        stream = await self._post(REHEARSAL_URL, b"{}")
+        async with stream, aclosing(payloads(stream.response, self._failures, "")) as batches:
+            async for _ in batches:
+                pass
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def _post(self, path: str, content: bytes) -> openai.AsyncStream[object]:
+        # The SDK's verb for endpoints it has no method for: its URL, key and errors, but neither its walk
+        # through every message (80 ms in a long conversation) nor its typed chunks (130 us each).
+        return await self._client.post(
+            path,
+            content=content,
+            cast_to=object,
+            stream=True,
+            stream_cls=openai.AsyncStream[object],
+            options={"headers": self._headers, "max_retries": 0},
+        )
+
+
+def _is_openai(base_url: str | None) -> bool:
+    if base_url is None:
+        return True
+    host = httpx2.URL(base_url).host
+    return host == "api.openai.com" or host.endswith(".api.openai.com")
+
+
+def _conversation(request: ChatRequest) -> tuple[Message, ...]:
+    messages = repair(request.messages)
+    if not messages:
+        raise InvalidRequest("the conversation is empty: there is nothing to answer")
+    if messages[-1].role == "assistant" and not request.target.rules.prefill:
+        return (*messages, _CONTINUE)
+    return messages
+
+
+def _rest(reader: _Reader, words: StopWords | None) -> list[Event]:
+    """What is left to say when the stream has ended."""
+    events = reader.close()
+    return list(events) if words is None else [*words.feed(events), *words.close()]

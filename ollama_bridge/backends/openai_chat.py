@@ -1,0 +1,332 @@
+"""Chat Completions: the request as OpenAI and its many imitators take it, and a reader for what they send.
+
+Sans I/O. The reader bears with every shape known of a compatible vendor (`providers.md` §2.9): reasoning
+under five names, content as a list, tool calls without index or with the same one, errors in mid-stream.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+
+from ollama_bridge.backends import openai_wire as wire
+from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.openai_calls import Calls
+from ollama_bridge.backends.openai_wire import Prepared
+from ollama_bridge.chat import ChatRequest, Message
+from ollama_bridge.events import (
+    Event,
+    Finish,
+    FinishReason,
+    TextDelta,
+    ThinkingDelta,
+    TokenLogprob,
+    Usage,
+)
+
+log = structlog.get_logger(__name__)
+
+FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "refusal",
+    # Vendors' own words, from here on.
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "end_turn": "stop",
+    "completed": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "refusal",
+    "safety": "refusal",
+    "sensitive": "refusal",
+}
+"""`finish_reason`, in lower case, to ours; an unknown word counts as `stop`."""
+
+FAILURES: Final[Mapping[str, str]] = {
+    "error": "server_error",
+    "network_error": "server_error",
+    "insufficient_system_resource": "overloaded_error",
+    "abort": "server_error",
+}
+"""Words in `finish_reason` that mean there is no answer, to the kind of error they stand for."""
+
+_NAMES: Final = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "seed": "seed",
+    "stop": "stop",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    # Beyond OpenAI; vLLM, LM Studio, Together and OpenRouter take them.
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repeat_penalty": "repetition_penalty",
+}
+
+_REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+
+
+def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: bool) -> Prepared:
+    """The body of one request, and what else is to be done about it.
+
+    Args:
+        request: The question; its own messages are not looked at.
+        messages: Its conversation, repaired.
+        is_openai: Whether OpenAI itself will read this: others may refuse what only it knows.
+    """
+    rules, prepared = request.target.rules, Prepared(request, _NAMES)
+    body = prepared.body
+    body["messages"] = list(_messages(messages, prepared, rules.system_role))
+    body["stream"] = True
+    body["stream_options"] = {"include_usage": True}
+    if is_openai:
+        body["stream_options"]["include_obfuscation"] = False
+    if request.tools:
+        functions = map(prepared.function, wire.tools(request))
+        body["tools"] = [{"type": "function", "function": function} for function in functions]
+    if limit := wire.limit(request, is_openai=is_openai):
+        body[rules.max_tokens_field] = limit
+    if word := wire.effort(request.think, rules):
+        body["reasoning_effort"] = word
+    if request.format is not None:
+        _format(body, request, messages)
+    if wire.wants_logprobs(request, prepared):
+        body["logprobs"] = True
+        if request.top_logprobs:
+            body["top_logprobs"] = request.top_logprobs
+    body.update(prepared.sampling)
+    return prepared
+
+
+def _format(body: dict[str, Any], request: ChatRequest, messages: Sequence[Message]) -> None:
+    rules, schema, hint = request.target.rules, request.format, ""
+    if isinstance(schema, Mapping) and rules.schema:
+        # Not strict: strict demands `additionalProperties: false` everywhere, which clients do not write.
+        described = {"name": "response", "schema": dict(schema), "strict": False}
+        body["response_format"] = {"type": "json_schema", "json_schema": described}
+        return
+    body["response_format"] = {"type": "json_object"}
+    if isinstance(schema, Mapping):
+        hint = wire.schema_hint(schema)
+    elif not wire.speaks_of_json(messages):
+        hint = wire.JSON_HINT
+    if hint:
+        body["messages"].insert(0, {"role": rules.system_role, "content": hint})
+
+
+def _messages(messages: Sequence[Message], prepared: Prepared, system_role: str) -> Iterator[dict[str, Any]]:
+    seen: list[dict[str, Any]] = []  # pictures that tools returned: a tool message cannot hold them
+    for message in messages:
+        if seen and message.role != "tool":
+            yield {"role": "user", "content": seen}
+            seen = []
+        if message.role == "system":
+            yield {"role": system_role, "content": message.content}
+        elif message.role == "user":
+            yield {"role": "user", "content": _content(message)}
+        elif message.role == "tool":
+            yield {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
+            seen += _pictures(message)
+        elif message.tool_calls:
+            calls = [
+                {"id": call.id, "type": "function", "function": prepared.call(call)}
+                for call in message.tool_calls
+            ]
+            yield {"role": "assistant", "content": message.content or None, "tool_calls": calls}
+        elif message.content:
+            yield {"role": "assistant", "content": message.content}
+    if seen:
+        yield {"role": "user", "content": seen}
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    if not message.images:
+        return message.content
+    text = [{"type": "text", "text": message.content}] if message.content else []
+    return [*text, *_pictures(message)]
+
+
+def _pictures(message: Message) -> list[dict[str, Any]]:
+    return [{"type": "image_url", "image_url": {"url": wire.data_url(image)}} for image in message.images]
+
+
+class ChatReader:
+    """Turns chunks into events: feed it the payloads of one stream, then close it.
+
+    `Finish` comes only if a `finish_reason` came, and then with the usage: at the chunk that carries
+    nothing else, or at the close.
+
+    Args:
+        failures: Makes our errors of those that the stream reports.
+        model: Who is answering, for errors.
+        turn: Position of the answer in the conversation, from which missing call ids are made.
+        logprobs: Whether log probabilities were asked for.
+        tool_names: A tool's name on the wire to the client's, where they differ.
+    """
+
+    def __init__(
+        self,
+        failures: Failures,
+        model: str,
+        *,
+        turn: int = 0,
+        logprobs: bool = False,
+        tool_names: Mapping[str, str] | None = None,
+    ) -> None:
+        self.done = False
+        """Whether `Finish` is out; what follows is not read."""
+        self._failures = failures
+        self._model = model
+        self._wants_logprobs = logprobs
+        self._logprobs: tuple[TokenLogprob, ...] = ()
+        self._calls = Calls(failures, model, turn, tool_names or {})
+        self._finish = ""
+        self._refused = False
+        self._spoke = False
+        self._usage: Mapping[str, Any] = {}
+
+    def feed(self, chunk: Any) -> Iterable[Event]:
+        """The events of one chunk.
+
+        Raises:
+            UpstreamError: The chunk reports an error, or ends a reply that makes no sense.
+            AttributeError, LookupError, TypeError: It has not the shape of a chunk (`Failures.mapped`).
+        """
+        choices = chunk.get("choices")
+        if choices and len(choices) == 1 and not self._wants_logprobs:
+            # Nearly all chunks are one word and nothing else: they take the short way.
+            choice = choices[0]
+            delta = choice.get("delta")
+            if (
+                delta
+                and len(delta) == 1
+                and (text := delta.get("content")).__class__ is str
+                and text
+                and not choice.get("finish_reason")
+                and not choice.get("index")
+            ):
+                self._spoke = True
+                return (TextDelta(text),)
+        return self._read(chunk)
+
+    def close(self) -> Iterable[Event]:
+        """The stream has ended: `Finish`, if there was a reason to."""
+        if self.done or not self._finish:
+            return ()
+        self.done = True
+        events: list[Event] = [*self._calls.take(is_cut_off=self._reason() == "length")]
+        reason = self._reason()
+        if reason is None:
+            log.info("unknown finish reason", model=self._model, reason=self._finish[:64])
+            reason = "stop"
+        if self._refused:
+            reason = "refusal"
+        elif reason == "stop" and self._calls.were_taken:
+            reason = "tool_calls"
+        if reason == "refusal" and not self._spoke:
+            events.append(TextDelta(wire.FILTERED))
+        events.append(Finish(reason, _usage(self._usage), detail=self._finish))
+        return events
+
+    def _reason(self) -> FinishReason | None:
+        return FINISH_REASONS.get(self._finish.lower())
+
+    def _read(self, chunk: dict[str, Any]) -> list[Event]:
+        if chunk.get("error") or chunk.get("object") == "error":
+            raise self._failures.told(chunk, self._model)
+        if usage := chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage"):
+            self._usage = usage
+        events: list[Event] = []
+        choices = chunk.get("choices") or ()
+        for choice in choices:
+            if not choice.get("index"):
+                self._choice(choice, events)
+        if self._finish and usage and not choices:
+            events += self.close()
+        return events
+
+    def _choice(self, choice: dict[str, Any], events: list[Event]) -> None:
+        if error := choice.get("error"):
+            raise self._failures.told(error, self._model)
+        if self._wants_logprobs and (found := choice.get("logprobs")):
+            self._logprobs += wire.token_logprobs(found.get("content"))
+        delta = choice.get("delta") or {}
+        if thought := _reasoning(delta):
+            events.append(ThinkingDelta(thought))
+        content = delta.get("content")
+        if isinstance(content, str):
+            self._say(content, events)
+        else:
+            for part in content or ():
+                self._part(part, events)
+        if refusal := delta.get("refusal"):
+            self._refused = True
+            self._say(refusal, events)
+        for fragment in delta.get("tool_calls") or ():
+            self._calls.add(fragment)
+        if legacy := delta.get("function_call"):
+            self._calls.add({"index": "function_call", "function": legacy})
+        if word := choice.get("finish_reason"):
+            if kind := FAILURES.get(str(word).lower()):
+                told = {"type": kind, "message": f"the reply ended with '{word}'"}
+                raise self._failures.told(told, self._model)
+            self._finish = str(word)
+            events += self._calls.take(is_cut_off=self._reason() == "length")
+
+    def _say(self, text: Any, events: list[Event]) -> None:
+        if not isinstance(text, str):
+            raise TypeError("text that is none")
+        if text:
+            self._spoke = True
+            events.append(TextDelta(text, self._logprobs))
+            self._logprobs = ()
+
+    def _part(self, part: Any, events: list[Event]) -> None:
+        """One part of a content list: Mistral's reasoning models send them."""
+        if isinstance(part, str):
+            self._say(part, events)
+        elif part.get("type") == "text":
+            self._say(part.get("text") or "", events)
+        elif part.get("type") == "thinking" and (thought := _joined(part.get("thinking"))):
+            events.append(ThinkingDelta(thought))
+
+
+def _reasoning(delta: dict[str, Any]) -> str:
+    for name in _REASONING:
+        if thought := _joined(delta.get(name)):
+            return thought
+    return _joined(delta.get("reasoning_details"))
+
+
+def _joined(thought: Any) -> str:
+    """Reasoning as text: a string, an object with some, or a list of these."""
+    if not thought or isinstance(thought, str):
+        return thought or ""
+    if isinstance(thought, dict):
+        return str(thought.get("text") or thought.get("summary") or thought.get("content") or "")
+    return "".join(map(_joined, thought))
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    reasoning = wire.count(usage, "completion_tokens_details", "reasoning_tokens") or wire.count(
+        usage, "reasoning_tokens"
+    )
+    asked, answered = wire.count(usage, "prompt_tokens"), wire.count(usage, "completion_tokens")
+    if reasoning and wire.count(usage, "total_tokens") == asked + answered + reasoning:
+        answered += reasoning  # xAI counts reasoning beside the completion, everybody else in it
+    return Usage(
+        input_tokens=asked,
+        output_tokens=answered,
+        cached_read_tokens=wire.count(usage, "prompt_tokens_details", "cached_tokens")
+        or wire.count(usage, "prompt_cache_hit_tokens")
+        or wire.count(usage, "num_cached_tokens"),
+        cached_write_tokens=wire.count(usage, "prompt_tokens_details", "cache_write_tokens"),
+        reasoning_tokens=reasoning,
+    )

@@ -1,0 +1,275 @@
+"""OpenAI's Responses API: the request, and a reader for its event stream. Sans I/O.
+
+The API for OpenAI's own reasoning models: only here do tools and reasoning go together, and only here can
+the reasoning be read, as a summary. It knows no seed, no penalties and no stop words.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+from ollama_bridge.backends import openai_wire as wire
+from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.openai_wire import Prepared
+from ollama_bridge.chat import ChatRequest, Message
+from ollama_bridge.errors import UpstreamBroken
+from ollama_bridge.events import (
+    Event,
+    Finish,
+    FinishReason,
+    TextDelta,
+    ThinkingDelta,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
+from ollama_bridge.history import call_id
+
+INCOMPLETE: Final[Mapping[str, FinishReason]] = {
+    "max_output_tokens": "length",
+    "content_filter": "refusal",
+    "max_messages": "length",
+    "steered": "stop",
+}
+"""`incomplete_details.reason` to ours; an unknown one counts as `length`: the answer is not whole."""
+
+MIN_OUTPUT_TOKENS: Final = 16
+"""The least the API takes as `max_output_tokens`."""
+
+_NAMES: Final = {"temperature": "temperature", "top_p": "top_p"}
+
+
+def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: bool) -> Prepared:
+    """The body of one request, and what else is to be done about it.
+
+    Args:
+        request: The question; its own messages are not looked at.
+        messages: Its conversation, repaired.
+        is_openai: Whether OpenAI itself will read this: others may refuse what only it knows.
+    """
+    prepared = Prepared(request, _NAMES)
+    body = prepared.body
+    # Without anything else to say the instructions are the input: there must be one.
+    spoken = next((place for place, message in enumerate(messages) if message.role != "system"), 0)
+    body["input"] = [item for message in messages[spoken:] for item in _items(message, prepared)]
+    body["stream"] = True
+    body["store"] = False
+    if is_openai:
+        body["stream_options"] = {"include_obfuscation": False}
+    if spoken:
+        body["instructions"] = "\n\n".join(message.content for message in messages[:spoken])
+    if request.tools:
+        # `strict` defaults to true here, and would refuse most schemas that clients write.
+        functions = map(prepared.function, wire.tools(request))
+        body["tools"] = [{"type": "function", **function, "strict": False} for function in functions]
+    if limit := wire.limit(request, is_openai=is_openai):
+        body["max_output_tokens"] = max(MIN_OUTPUT_TOKENS, limit)
+    if reasoning := _reasoning(request):
+        body["reasoning"] = reasoning
+    if request.format is not None:
+        _format(body, request, messages[spoken:])
+    if wire.wants_logprobs(request, prepared):
+        body["include"] = ["message.output_text.logprobs"]
+        body["top_logprobs"] = request.top_logprobs
+    body.update(prepared.sampling)
+    return prepared
+
+
+def _reasoning(request: ChatRequest) -> dict[str, str]:
+    target, think, out = request.target, request.think, {}
+    if word := wire.effort(think, target.rules):
+        out["effort"] = str(word)
+    # Ollama's thinking models show their thoughts unless told not to.
+    shows = "thinking" in target.capabilities if think is None else think is not False
+    if shows and wire.thinks(target.rules):
+        out["summary"] = "auto"
+    return out
+
+
+def _format(body: dict[str, Any], request: ChatRequest, messages: Sequence[Message]) -> None:
+    schema, hint = request.format, ""
+    if isinstance(schema, Mapping) and request.target.rules.schema:
+        described = {"type": "json_schema", "name": "response", "schema": dict(schema), "strict": False}
+        body["text"] = {"format": described}
+        return
+    body["text"] = {"format": {"type": "json_object"}}
+    if isinstance(schema, Mapping):
+        hint = wire.schema_hint(schema)
+    elif not wire.speaks_of_json(messages):
+        hint = wire.JSON_HINT
+    if hint:  # in the input: the API does not look for the word among the instructions
+        body["input"].insert(0, {"role": "developer", "content": hint})
+
+
+def _items(message: Message, prepared: Prepared) -> Iterator[dict[str, Any]]:
+    if message.role == "system":
+        yield {"role": "developer", "content": message.content}
+    elif message.role == "user":
+        yield {"role": "user", "content": _content(message)}
+    elif message.role == "tool":
+        yield {
+            "type": "function_call_output",
+            "call_id": message.tool_call_id,
+            "output": _content(message),
+        }
+    else:
+        if message.content:
+            yield {"role": "assistant", "content": message.content}
+        for call in message.tool_calls:
+            yield {"type": "function_call", "call_id": call.id, **prepared.call(call)}
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    if not message.images:
+        return message.content
+    text = [{"type": "input_text", "text": message.content}] if message.content else []
+    return [
+        *text,
+        *(
+            {"type": "input_image", "detail": "auto", "image_url": wire.data_url(image)}
+            for image in message.images
+        ),
+    ]
+
+
+class ResponsesReader:
+    """Turns stream events into ours: feed it the payloads of one stream, then close it.
+
+    `Finish` comes with `response.completed` or `response.incomplete`, and only then.
+
+    Args:
+        failures: Makes our errors of those that the stream reports.
+        model: Who is answering, for errors.
+        turn: Position of the answer in the conversation, from which missing call ids are made.
+        logprobs: Whether log probabilities were asked for.
+        tool_names: A tool's name on the wire to the client's, where they differ.
+    """
+
+    def __init__(
+        self,
+        failures: Failures,
+        model: str,
+        *,
+        turn: int = 0,
+        logprobs: bool = False,
+        tool_names: Mapping[str, str] | None = None,
+    ) -> None:
+        self.done = False
+        """Whether `Finish` is out; what follows is not read."""
+        self._failures = failures
+        self._model = model
+        self._turn = turn
+        self._tool_names = tool_names or {}
+        self._wants_logprobs = logprobs
+        self._logprobs: tuple[TokenLogprob, ...] = ()
+        self._calls = 0
+        self._has_half_call = False
+        self._refused = False
+        self._spoke = False
+        self._thought = False
+
+    def feed(self, event: Any) -> Iterable[Event]:
+        """Our events for one of theirs.
+
+        Raises:
+            UpstreamError: It reports a failure, or ends a reply that makes no sense.
+            AttributeError, LookupError, TypeError: It has not the shape it should have (`Failures.mapped`).
+        """
+        read = self._table.get(event.get("type"))
+        if read is not None:
+            return read(self, event)
+        if event.get("error") or event.get("object") == "error":
+            raise self._failures.told(event, self._model)
+        return ()
+
+    def close(self) -> Iterable[Event]:
+        """The stream has ended; whoever ends a reply here says so in an event of its own."""
+        return ()
+
+    def _text(self, event: dict[str, Any]) -> Iterable[Event]:
+        text = event["delta"]
+        if self._wants_logprobs:
+            self._logprobs += wire.token_logprobs(event.get("logprobs"))
+        if text.__class__ is not str:
+            raise TypeError("a delta that is no text")
+        if not text:
+            return ()
+        self._spoke = True
+        found, self._logprobs = self._logprobs, ()
+        return (TextDelta(text, found),)
+
+    def _refusal(self, event: dict[str, Any]) -> Iterable[Event]:
+        self._refused = True
+        return self._text(event)
+
+    def _thinking(self, event: dict[str, Any]) -> Iterable[Event]:
+        thought = event["delta"]
+        if thought.__class__ is not str:
+            raise TypeError("a delta that is no text")
+        if not thought:
+            return ()
+        self._thought = True
+        return (ThinkingDelta(thought),)
+
+    def _next_thought(self, _: dict[str, Any]) -> Iterable[Event]:
+        # Parts are paragraphs, each under its own heading.
+        return (ThinkingDelta("\n\n"),) if self._thought else ()
+
+    def _item(self, event: dict[str, Any]) -> Iterable[Event]:
+        item = event["item"]
+        if item.get("type") != "function_call":
+            return ()
+        arguments = wire.call_arguments(item.get("arguments"))
+        if arguments is None or not item.get("name"):
+            self._has_half_call = True  # whether that is a fault, the end will tell
+            return ()
+        made = call_id(self._turn, self._calls, item["name"])
+        self._calls += 1
+        name = self._tool_names.get(item["name"], item["name"])
+        return (ToolCall(item.get("call_id") or item.get("id") or made, name, arguments),)
+
+    def _completed(self, event: dict[str, Any]) -> Iterable[Event]:
+        return self._end(event, "tool_calls" if self._calls else "stop", "completed")
+
+    def _incomplete(self, event: dict[str, Any]) -> Iterable[Event]:
+        why = (event["response"].get("incomplete_details") or {}).get("reason") or "incomplete"
+        return self._end(event, INCOMPLETE.get(why, "length"), why)
+
+    def _end(self, event: dict[str, Any], reason: FinishReason, detail: str) -> Iterable[Event]:
+        if self._has_half_call and reason != "length":
+            raise UpstreamBroken(wire.HALF_CALL, provider=self._failures.provider, model=self._model)
+        if self._refused:
+            reason = "refusal"
+        self.done = True
+        finish = Finish(reason, _usage(event["response"].get("usage") or {}), detail)
+        if reason == "refusal" and not self._spoke:
+            return (TextDelta(wire.FILTERED), finish)
+        return (finish,)
+
+    def _failed(self, event: dict[str, Any]) -> Iterable[Event]:
+        raise self._failures.told(event["response"].get("error") or {}, self._model)
+
+    def _error(self, event: dict[str, Any]) -> Iterable[Event]:
+        raise self._failures.told(event, self._model)
+
+    _table: ClassVar[Mapping[str, Callable[["ResponsesReader", dict[str, Any]], Iterable[Event]]]] = {
+        "response.output_text.delta": _text,
+        "response.refusal.delta": _refusal,
+        "response.reasoning_summary_text.delta": _thinking,
+        "response.reasoning_text.delta": _thinking,
+        "response.reasoning_summary_part.added": _next_thought,
+        "response.output_item.done": _item,
+        "response.completed": _completed,
+        "response.incomplete": _incomplete,
+        "response.failed": _failed,
+        "error": _error,
+    }
+
+
+def _usage(usage: dict[str, Any]) -> Usage:
+    return Usage(
+        input_tokens=wire.count(usage, "input_tokens"),
+        output_tokens=wire.count(usage, "output_tokens"),
+        cached_read_tokens=wire.count(usage, "input_tokens_details", "cached_tokens"),
+        cached_write_tokens=wire.count(usage, "input_tokens_details", "cache_write_tokens"),
+        reasoning_tokens=wire.count(usage, "output_tokens_details", "reasoning_tokens"),
+    )

@@ -1,0 +1,211 @@
+"""What the backends on the Anthropic and OpenAI SDKs share: a transport for the SDK, a reader for its replies.
+
+Both SDKs speak through httpx2 and take any transport. `SessionTransport` is aiohttp's client behind that
+interface: 65 to 75 microseconds less for each read than httpx2's own, no cookies, no limit of 100
+connections, response headers up to 64 KiB (`providers.md` §1.2, §8). Its errors are aiohttp's own, which
+`failures` knows.
+"""
+
+import asyncio
+import logging
+import os
+import urllib.request
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Final
+
+import aiohttp
+import httpx2
+import orjson
+
+from ollama_bridge import __version__
+from ollama_bridge.backends import ProviderSettings, scrub_environment
+from ollama_bridge.backends.failures import Failures, clean
+from ollama_bridge.backends.sse import SseReader
+from ollama_bridge.errors import InvalidRequest, UpstreamError
+
+USER_AGENT: Final = f"ollama-bridge/{__version__}"
+
+REHEARSAL_URL: Final = "https://rehearsal.invalid/"
+"""Asked for by `warm()`: the transport itself answers with an empty event stream. RFC 6761 keeps the name free."""
+
+STAINLESS_HEADERS: Final = tuple(
+    f"X-Stainless-{name}"
+    for name in "Lang Package-Version OS Arch Runtime Runtime-Version Async Retry-Count Read-Timeout Timeout".split()
+)
+"""What both SDKs tell about this machine; of no use to a provider. Sent with `Omit()` they stay home."""
+
+_MAX_HEADER_BYTES: Final = 65536  # aiohttp's 8190 is too little for some rate-limit and CSP headers
+_KEEPALIVE_S: Final = 60.0  # the SDKs' 5 s mean a TLS handshake for nearly every turn of a chat
+_MAX_ODD_BODY: Final = 65536
+_SETTLE_S: Final = 0.2
+
+TLS: Final = httpx2.create_ssl_context()
+"""For all providers. Reading the certificate authorities takes 20 ms: once, while this module is imported in a thread."""
+
+
+def pin_loggers() -> None:
+    """At DEBUG the SDKs log whole request bodies and headers, prompts and keys; httpx2 logs each URL at INFO."""
+    for name in ("anthropic", "openai", "httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextmanager
+def neutral_environment() -> Iterator[None]:
+    """Hide what the SDKs' constructors read by themselves, even beside explicit arguments."""
+    before = dict(os.environ)
+    scrub_environment()
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+def http_client(settings: ProviderSettings) -> httpx2.AsyncClient:
+    """The client to hand to an SDK as `http_client=`; make it inside the running loop, the SDK closes it.
+
+    There is no read timeout: how much silence is too much is decided by the `timeout` policy.
+    """
+    return httpx2.AsyncClient(
+        transport=SessionTransport(trust_env=settings.trust_env),
+        timeout=httpx2.Timeout(None, connect=settings.connect_timeout_s),
+        # httpx2 keeps cookies as well; one tenant's must not travel with the next one's request.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        follow_redirects=True,
+        trust_env=False,
+    )
+
+
+class SessionTransport(httpx2.AsyncBaseTransport):
+    """An httpx2 transport over one `aiohttp.ClientSession`.
+
+    Args:
+        trust_env: Whether `*_PROXY` variables are honoured.
+    """
+
+    def __init__(self, *, trust_env: bool = False) -> None:
+        self._trust_env = trust_env
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=TLS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # httpx2 does it
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+        )
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send; the answer's body is read as it comes. Raises aiohttp's errors as they are."""
+        if str(request.url).startswith(REHEARSAL_URL):
+            return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=b"")
+        timeout = request.extensions.get("timeout", {})
+        response = await self._session.request(
+            request.method,
+            str(request.url),
+            headers=request.headers.multi_items(),
+            data=await request.aread() or None,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(
+                connect=timeout.get("connect"),
+                sock_connect=timeout.get("connect"),
+                sock_read=timeout.get("read"),
+            ),
+            proxy=self._proxy(request.url),
+            server_hostname=request.extensions.get("sni_hostname"),
+        )
+        return httpx2.Response(response.status, headers=response.raw_headers, stream=_Body(response))
+
+    def _proxy(self, url: httpx2.URL) -> str | None:
+        # Not the session's own trust_env: that one also reads ~/.netrc, whose entry takes the key's place.
+        if not self._trust_env or urllib.request.proxy_bypass(url.host):
+            return None
+        proxies = urllib.request.getproxies()
+        return proxies.get(url.scheme) or proxies.get("all")
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+
+class _Body(httpx2.AsyncByteStream):
+    """A response body; closing it before its end closes the connection."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    def __aiter__(self) -> Any:
+        # Each read gives all that has arrived: a burst of events is one wake-up of the loop.
+        return self._response.content.iter_any()
+
+    async def aclose(self) -> None:
+        self._response.close()  # does nothing to a connection whose reply has ended: it is back in the pool
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """A request body as JSON, for the SDK's `content=`.
+
+    Raises:
+        InvalidRequest: It holds what JSON cannot, such as half a surrogate pair or a number past 64 bits.
+    """
+    try:
+        return orjson.dumps(body)
+    except TypeError as exc:
+        raise InvalidRequest(f"the request cannot be written as JSON: {exc}") from None
+
+
+async def payloads(
+    response: httpx2.Response, failures: Failures, model: str
+) -> AsyncGenerator[Iterable[Any], None]:
+    """The JSON of a streamed reply, one iterable for each read; `[DONE]` left out.
+
+    The SDKs' own iterators drop events without a name, take HTML for an empty stream, and cost four times
+    as much. Read it inside `aclosing(...)` and inside `failures.mapped(...)`.
+
+    Raises:
+        UpstreamError: The provider answered 200 with something else than an event stream.
+        ValueError: The JSON of an event is malformed (`mapped` makes it `UpstreamBroken`).
+    """
+    kind = response.headers.get("content-type", "text/event-stream").partition(";")[0].strip().lower()
+    if kind != "text/event-stream":
+        raise await _no_event_stream(response, kind, failures, model)
+    reader = SseReader()
+    async with aclosing(response.aiter_bytes()) as chunks:
+        async for chunk in chunks:
+            yield (orjson.loads(payload) for payload in reader.feed(chunk) if payload != b"[DONE]")
+    try:
+        last = [orjson.loads(payload) for payload in reader.close() if payload != b"[DONE]"]
+    except orjson.JSONDecodeError:
+        return  # half an event: the stream was cut off, which the missing Finish tells
+    yield last
+
+
+async def settle(batches: AsyncIterable[object]) -> None:
+    """After the last event, read to the end of the body: only then can the connection be used again.
+
+    The end follows the last event at once; a provider that holds it back loses the connection.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_SETTLE_S):
+            async for _ in batches:
+                pass
+
+
+async def _no_event_stream(
+    response: httpx2.Response, kind: str, failures: Failures, model: str
+) -> UpstreamError:
+    head = b""
+    async with aclosing(response.aiter_bytes()) as chunks:
+        async for chunk in chunks:
+            head += chunk
+            if len(head) > _MAX_ODD_BODY:
+                break
+    try:
+        body = orjson.loads(head)
+    except orjson.JSONDecodeError:
+        body = None
+    if isinstance(body, dict) and ("error" in body or body.get("object") == "error"):
+        return failures.told(body, model)
+    return failures.broken(
+        f"answered with {clean(kind)} instead of an event stream: check providers.{failures.provider}.base_url",
+        model,
+    )

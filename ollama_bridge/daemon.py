@@ -1,0 +1,283 @@
+"""The life of the daemon: bind, announce, reload, drain.
+
+SIGTERM and SIGINT stop accepting and let answers finish under one deadline; a second one ends at once.
+SIGHUP, or a change of the configuration file, builds a complete new gateway; only if that succeeds does it
+take over, and the old one answers what it has begun.
+"""
+
+import asyncio
+import errno
+import gc
+import http.client
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from ollama_bridge.backends import scrub_environment
+from ollama_bridge.config import Config
+from ollama_bridge.errors import BridgeError, ConfigError
+from ollama_bridge.gateway import Gateway, assemble
+from ollama_bridge.sd_notify import notify, watchdog
+from ollama_bridge.server import build_app
+
+POLL_S: Final = 0.5
+"""Seconds between two looks at the configuration file; `models enable` promises one second."""
+
+log = structlog.get_logger(__name__)
+
+
+def serve(load: Callable[[], Config], watched: Sequence[Path]) -> None:
+    """Serve until told to stop.
+
+    Args:
+        load: Reads the configuration anew, from all its sources.
+        watched: The files it comes from; a change of one of them is a reload.
+
+    Raises:
+        ConfigError: The configuration cannot be used, or the port is taken.
+    """
+    config = load()
+    scrub_environment(keep_proxies=any(provider.proxy for provider in config.providers.values()))
+    asyncio.run(Daemon(load, watched, owns_process=True).run(config))
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the daemon listens: one or two sockets, bound and not yet accepting."""
+
+    sockets: tuple[socket.socket, ...]
+
+    @property
+    def url(self) -> str:
+        """To show to a person."""
+        host, port = self.sockets[0].getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Daemon:
+    """One process: its listeners, and the gateway in force.
+
+    Args:
+        load: Reads the configuration anew.
+        watched: The files it comes from.
+        owns_process: Whether nothing else runs in this process, so that its garbage collector is ours to tune.
+    """
+
+    def __init__(
+        self, load: Callable[[], Config], watched: Sequence[Path], *, owns_process: bool = False
+    ) -> None:
+        self._owns_process = owns_process
+        self._load = load
+        self._watched = watched
+        self._gateway: Gateway
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.started = asyncio.Event()
+        """Set when requests are accepted."""
+        self.url = ""
+
+    async def run(self, config: Config) -> None:
+        """Serve until `stop` is called or a signal says so."""
+        listening = bind(config.server.host, config.server.port)
+        self._gateway = assemble(config)
+        app = build_app(lambda: self._gateway, max_body_bytes=config.server.max_body_bytes)
+        runner = web.AppRunner(
+            app,
+            # A client that leaves cancels its handler, and so the provider's work (TestServer always does this).
+            handler_cancellation=True,
+            # The real server does not decode request bodies either, and so no small body becomes a huge one.
+            auto_decompress=False,
+            access_log=None,
+            shutdown_timeout=config.server.drain_s,
+        )
+        await runner.setup()
+        try:
+            for listener in listening.sockets:
+                await web.SockSite(runner, listener, backlog=1024).start()
+            self.url = listening.url
+            with _signals(self.stop, self._reload.set):
+                self._announce(config)
+                await self._stop.wait()
+            log.info("stopping", drain_s=config.server.drain_s)
+            notify("STOPPING=1")
+        finally:
+            await self._end(runner)
+
+    def stop(self) -> None:
+        """Stop accepting, let answers finish within `drain_s`, end."""
+        self._stop.set()
+
+    def _announce(self, config: Config) -> None:
+        self._spawn(self._warm())
+        self._spawn(self._watch(config))
+        self._spawn(watchdog())
+        log.info("listening", url=self.url, models=len(self._gateway.registry.models()))
+        if not _is_loopback(config.server.host):
+            log.warning(
+                "other machines can reach this port, and spend on your keys; `--host 127.0.0.1` keeps them out"
+            )
+        notify("READY=1")
+        self.started.set()
+
+    async def _end(self, runner: web.AppRunner) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await runner.cleanup()
+        await self._gateway.retire({})
+
+    async def _warm(self) -> None:
+        """Import and exercise the SDKs behind the clients' back."""
+        gateway = self._gateway
+        try:
+            await gateway.warm()
+        except Exception as exc:  # noqa: BLE001 - the first request will say it to somebody who asked
+            log.warning("a provider could not be loaded", error=str(exc))
+        if self._owns_process:
+            # A full collection over three SDKs stops the loop for a quarter of a second: out of its sight.
+            gc.collect()
+            gc.freeze()
+
+    async def _watch(self, config: Config) -> None:
+        """Take over changes of the configuration, and say so when it cannot be used."""
+        seen = _stamps(self._watched)
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._reload.wait()
+            stamps = await asyncio.to_thread(_stamps, self._watched)
+            if stamps == seen and not self._reload.is_set():
+                continue
+            seen = stamps
+            self._reload.clear()
+            config = await self._take_over(config)
+
+    async def _take_over(self, old: Config) -> Config:
+        notify("RELOADING=1")
+        try:
+            new = await asyncio.to_thread(self._load)
+            if new != old:
+                before, self._gateway = self._gateway, assemble(new, self._gateway)
+                self._spawn(before.retire(self._gateway.providers))
+                self._spawn(self._warm())
+                log.info("configuration taken over", models=len(self._gateway.registry.models()))
+                if new.server != old.server:
+                    log.warning("host, port and limits of the server change at the next start")
+        except BridgeError as exc:
+            log.error("the new configuration cannot be used; the old one stays", error=str(exc))  # noqa: TRY400
+            return old
+        else:
+            return new
+        finally:
+            notify("READY=1")
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+@contextmanager
+def _signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[None]:
+    """Handle signals while inside. Afterwards they do what they always do, so a second one ends at once."""
+    loop = asyncio.get_running_loop()
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+
+
+def bind(host: str, port: int) -> Listening:
+    """Bind `host`; of the loopback names both families, because clients use both.
+
+    Raises:
+        ConfigError: The address cannot be bound; when the port is taken it says by whom, probably.
+    """
+    hosts = ("127.0.0.1", "::1") if host in {"127.0.0.1", "localhost"} else (host,)
+    sockets: list[socket.socket] = []
+    for each in hosts:
+        try:
+            sockets.append(_bound(each, sockets[0].getsockname()[1] if sockets else port))
+        except OSError as exc:
+            if port == 0 and sockets and exc.errno == errno.EADDRINUSE:
+                sockets.pop().close()
+                return bind(host, port)  # another program has that port of the other family: choose again
+            if each == "::1" and sockets and exc.errno != errno.EADDRINUSE:
+                continue  # a machine without IPv6
+            for opened in sockets:
+                opened.close()
+            raise ConfigError(_why_not(each, port, exc)) from exc
+    return Listening(tuple(sockets))
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # `::` means both families, as it does for the real server; `::1` can only be itself.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+        listener.bind((host, port))
+        listener.listen(1024)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _why_not(host: str, port: int, exc: OSError) -> str:
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if exc.errno != errno.EADDRINUSE:
+        return f"cannot listen on {where}: {exc.strerror}"
+    holder = "Ollama itself, or another ollama-bridge," if _says_ollama(host, port) else "another program"
+    return (
+        f"port {port} is in use: {holder} answers on {where}. "
+        f"Stop it (for Ollama: `systemctl stop ollama`, or quit its app), or choose another port: "
+        f"`ollama-bridge serve --port {port + 1}`"
+    )
+
+
+def _says_ollama(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=1)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().read(64) == b"Ollama is running"
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _stamps(paths: Iterable[Path]) -> list[tuple[int, int, int] | None]:
+    """What changes when a file is written or replaced."""
+    stamps: list[tuple[int, int, int] | None] = []
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError:
+            stamps.append(None)
+        else:
+            stamps.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    return stamps
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,144 @@
+"""Stacks policies over backends; the only file that knows their order.
+
+Read top to bottom, that is inside out. Inside the registry stands what guards one provider, outside of it
+what concerns the client.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from ollama_bridge.backends import LazyProvider, ProviderSettings
+from ollama_bridge.catalog import Model, complete, facts_kind
+from ollama_bridge.chat import Backend, ChatRequest, Reply
+from ollama_bridge.config import Config
+from ollama_bridge.policies.complete import Complete
+from ollama_bridge.policies.pace import Pace, Pacing
+from ollama_bridge.policies.timeout import Timeout
+from ollama_bridge.registry import ModelRegistry, Residency
+
+
+def guard(backend: Backend, *, first_s: float, idle_s: float) -> Backend:
+    """What stands before one provider."""
+    backend = Complete(backend)  # no Finish, no answer
+    return Timeout(backend, first_s=first_s, idle_s=idle_s)
+
+
+class Gateway:
+    """One configuration, ready to answer. A reload makes a new one; the old one lives as long as it is used.
+
+    Args:
+        providers: By their key in the configuration; a reload hands on those that have not changed.
+        backends: The same, guarded.
+        models: What is offered.
+        pacing: How answers are delivered, where a model does not say otherwise.
+        residency: What was used and until when; handed on by a reload.
+        default_max_tokens: For models added later, of which nobody knows the limit.
+    """
+
+    def __init__(
+        self,
+        providers: Mapping[str, LazyProvider],
+        backends: Mapping[str, Backend],
+        models: Sequence[Model],
+        *,
+        pacing: Pacing,
+        residency: Residency,
+        default_max_tokens: int | None,
+    ) -> None:
+        self.providers = dict(providers)
+        self.residency = residency
+        self.registry = ModelRegistry(
+            backends,
+            models,
+            kinds={name: _facts_kind(provider.settings) for name, provider in providers.items()},
+            default_max_tokens=default_max_tokens,
+        )
+        self._pacing = pacing
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+        gateway: Backend = self.registry
+        self._outermost: Backend = Pace(gateway, self._pacing_of)
+
+    def chat(self, request: ChatRequest) -> Reply:
+        """Answer through all policies."""
+        return self._outermost.chat(request)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While inside, `retire` waits."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def warm(self) -> None:
+        """Load every provider's SDK, one after the other, so that no client waits for it."""
+        for provider in self.providers.values():
+            await provider.warm()
+
+    async def retire(self, kept: Mapping[str, LazyProvider]) -> None:
+        """Once the last answer is out, close the providers that are not in `kept`."""
+        await self._unused.wait()
+        keep = {id(provider) for provider in kept.values()}
+        for provider in self.providers.values():
+            if id(provider) not in keep:
+                await provider.aclose()
+
+    def _pacing_of(self, name: str) -> Pacing:
+        config = self.registry.resolve(name).config
+        return Pacing(
+            self._pacing.chunk_size if config.chunk_size is None else config.chunk_size,
+            self._pacing.delay_s if config.delay_ms is None else config.delay_ms / 1000,
+        )
+
+
+def assemble(config: Config, before: Gateway | None = None) -> Gateway:
+    """Make the gateway that `config` describes.
+
+    Args:
+        config: What the operator wants.
+        before: The gateway so far: providers that have not changed are taken over with their connections.
+
+    Raises:
+        ConfigError: The models contradict each other.
+    """
+    settings = {name: provider.settings(name) for name, provider in config.providers.items()}
+    known = before.providers if before else {}
+    providers = {
+        name: known[name] if name in known and known[name].settings == wanted else LazyProvider(wanted)
+        for name, wanted in settings.items()
+    }
+    limits = {
+        name: (
+            provider.timeout_s or config.streaming.first_event_timeout_s,
+            provider.timeout_s or config.streaming.idle_timeout_s,
+        )
+        for name, provider in config.providers.items()
+    }
+    return Gateway(
+        providers,
+        {
+            name: guard(provider, first_s=limits[name][0], idle_s=limits[name][1])
+            for name, provider in providers.items()
+        },
+        [
+            complete(
+                model, kind=_facts_kind(settings[model.backend]), default_max_tokens=config.default_max_tokens
+            )
+            for model in config.models
+        ],
+        pacing=Pacing(config.streaming.chunk_size, config.streaming.delay_ms / 1000),
+        residency=before.residency if before else Residency(),
+        default_max_tokens=config.default_max_tokens,
+    )
+
+
+def _facts_kind(settings: ProviderSettings) -> str:
+    return facts_kind(settings.name, settings.kind, settings.base_url)

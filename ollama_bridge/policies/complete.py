@@ -1,0 +1,46 @@
+"""No `Finish`, no answer: a reply that merely stops is an error, never shown as whole.
+
+A connection that ends cleanly in the middle of an answer ends the streams of all three SDKs without a
+word (`spec/providers.md` §3.2), so every backend yields `Finish` only when the provider said so.
+"""
+
+import asyncio
+from contextlib import aclosing
+from typing import Final
+
+from ollama_bridge.chat import Backend, ChatRequest, Reply
+from ollama_bridge.errors import UpstreamBroken
+from ollama_bridge.events import Finish
+
+LINGER_S: Final = 0.25
+"""Seconds a provider gets, after `Finish`, to end its body: only then can its connection be used again."""
+
+
+class Complete:
+    """Turns a reply without an end into `UpstreamBroken`, and nothing may follow the end."""
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        """Pass everything on up to and including `Finish`."""
+        async with aclosing(self._inner.chat(request)) as events:
+            async for event in events:
+                yield event
+                if type(event) is Finish:
+                    await _linger(events)
+                    return
+        raise UpstreamBroken(
+            "the connection ended before the answer was complete; ask again",
+            provider=request.target.provider,
+            model=request.target.model,
+        )
+
+
+async def _linger(events: Reply) -> None:
+    try:
+        async with asyncio.timeout(LINGER_S):
+            async for _ in events:
+                pass
+    except Exception:  # noqa: BLE001, S110 - the answer is whole; how its connection ends is of no interest
+        pass

@@ -1,0 +1,68 @@
+"""Silence, bounded: the only owner of that clock, so that the SDKs' own read timeouts are off.
+
+It counts time without *progress*, not without bytes: a provider that only sends keep-alive comments is
+silent, one that streams the arguments of a long tool call is not, though no event comes of it yet.
+"""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+
+from ollama_bridge.chat import Backend, ChatRequest, Reply
+from ollama_bridge.errors import UpstreamUnreachable
+from ollama_bridge.stepping import Step
+
+
+class _Clock:
+    """The timeout that is running now, if any, and how to set it back."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self.running: asyncio.Timeout | None = None
+
+    def set_back(self) -> None:
+        if self.running is not None:
+            self.running.reschedule(asyncio.get_running_loop().time() + self.limit_s)
+
+
+class Timeout:
+    """Gives up on a provider that makes no progress.
+
+    Args:
+        inner: Who is timed.
+        first_s: Most seconds until the first event; connecting and reading the prompt happen in it.
+        idle_s: Most seconds without progress after that.
+
+    Raises:
+        UpstreamUnreachable: With status 504, when a limit is reached.
+    """
+
+    def __init__(self, inner: Backend, *, first_s: float, idle_s: float) -> None:
+        self._inner = inner
+        self._first_s = first_s
+        self._idle_s = idle_s
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        """Pass everything on, as long as it keeps coming."""
+        clock = _Clock(self._first_s)
+        async with aclosing(self._inner.chat(replace(request, progress=clock.set_back))) as events:
+            while True:
+                try:
+                    step = Step(anext(events))
+                    if not step.ready:
+                        # The clock runs around anext() alone: inside asyncio.timeout() a `yield` would time
+                        # the client's reading and cancel the wrong task (PEP 789).
+                        async with asyncio.timeout(clock.limit_s) as clock.running:
+                            await step
+                        clock.running = None
+                except StopAsyncIteration:
+                    return
+                except TimeoutError as exc:
+                    raise UpstreamUnreachable(
+                        f"silent for {clock.limit_s:g} s; `timeout_s` of the provider sets how long to wait",
+                        provider=request.target.provider,
+                        model=request.target.model,
+                        status=504,
+                    ) from exc
+                yield step.value
+                clock.limit_s = self._idle_s

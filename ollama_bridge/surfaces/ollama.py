@@ -1,0 +1,61 @@
+"""The wire of Ollama's own API: /api/chat, /api/generate and the questions of /api/show, sans I/O.
+
+decode_chat, decode_generate, decode_show     a body into a call; see `ollama_decode`
+ChatEncoder, GenerateEncoder                  events into lines, or into one object; see `ollama_encode`
+load_reply, debug_reply, error_body           single objects
+JSON, NDJSON, content_type_of_error           what to call them in HTTP
+"""
+
+from typing import Final
+
+from ollama_bridge.errors import BridgeError, UpstreamError
+from ollama_bridge.surfaces.ollama_decode import (
+    Call,
+    ChatCall,
+    GenerateCall,
+    ShowCall,
+    decode_chat,
+    decode_generate,
+    decode_show,
+)
+from ollama_bridge.surfaces.ollama_encode import (
+    ChatEncoder,
+    GenerateEncoder,
+    debug_reply,
+    error_body,
+    load_reply,
+)
+from ollama_bridge.surfaces.ollama_options import InvalidFormat
+
+__all__ = [
+    "JSON",
+    "NDJSON",
+    "Call",
+    "ChatCall",
+    "ChatEncoder",
+    "GenerateCall",
+    "GenerateEncoder",
+    "ShowCall",
+    "content_type_of_error",
+    "debug_reply",
+    "decode_chat",
+    "decode_generate",
+    "decode_show",
+    "error_body",
+    "load_reply",
+]
+
+NDJSON: Final = "application/x-ndjson"
+"""A stream of lines."""
+
+JSON: Final = "application/json; charset=utf-8"
+"""Everything else: whole replies, load, unload and debug replies even of streaming requests, errors."""
+
+
+def content_type_of_error(exc: BridgeError, *, stream: bool) -> str:
+    """What an answer that failed before its first line is called.
+
+    Ollama prepares a stream before it asks its runner, and so loses the charset if the runner then fails.
+    """
+    late = isinstance(exc, UpstreamError | InvalidFormat)
+    return "application/json" if stream and late else JSON

@@ -1,0 +1,328 @@
+"""What /api/chat, /api/generate and /api/show ask, sans I/O.
+
+Decoding takes two steps, because a real server looks the model up between them, and errors come in its
+order. `decode_chat(body)` finds everything that is wrong with the body alone; `call.lookup_name()` judges
+the model's name; then, with the model found, `call.request(model)` checks what it can do, its options and
+its format::
+
+    call = decode_chat(body)                            # InvalidRequest
+    try:
+        model = registry.find(call.lookup_name())       # InvalidRequest, ModelNotFound
+    except ModelNotFound:
+        raise call.not_found() from None                # each endpoint words it its own way
+    request = call.request(model)                       # InvalidRequest
+    if call.load: ...                                   # answer with `load_reply(call)`
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, Literal
+
+import orjson
+
+from ollama_bridge import media
+from ollama_bridge.catalog import Model
+from ollama_bridge.chat import Capability, ChatRequest, Image, Message, Role, Think, Tool
+from ollama_bridge.errors import InvalidRequest, ModelNotFound
+from ollama_bridge.events import ToolCall
+from ollama_bridge.names import InvalidName, normalise_name, parse_name
+from ollama_bridge.surfaces import gojson
+from ollama_bridge.surfaces.gotypes import decode
+from ollama_bridge.surfaces.ollama_options import read_format, read_options
+from ollama_bridge.surfaces.ollama_structs import CHAT, GENERATE, SHOW
+
+_ROLES: Final[Mapping[str, Role]] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+
+_SPARE_LEVELS: Final = 16
+"""How many levels of its own a provider's request may put around what a client nests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What /api/chat and /api/generate have in common; repr shows nothing of the conversation.
+
+    Args:
+        model: The name exactly as sent: replies echo it.
+        stream: Whether the reply is a stream, as it is unless the client says false.
+        load: Not a question at all: the client wants the model loaded, or unloaded. Answer with `load_reply`.
+        keep_alive_s: Seconds; negative: forever; None: not said.
+        debug: `_debug_render_only`: the client wants to see the prompt. Answer with `debug_reply`.
+        top_logprobs: 0 to 20.
+        format_sent: Not validated before `request`.
+        options_sent: Not validated before `request`.
+    """
+
+    model: str
+    stream: bool = True
+    load: Literal["load", "unload"] | None = None
+    keep_alive_s: float | None = None
+    think: Think = None
+    debug: bool = False
+    logprobs: bool = False
+    top_logprobs: int = 0
+    format_sent: Any = field(default=None, repr=False)
+    options_sent: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    verb: ClassVar[str]
+
+    def lookup_name(self) -> str:
+        """The normalised name to find the model by, whatever its case.
+
+        Raises:
+            InvalidRequest: 400, `model is required` or `invalid model name`.
+            ModelNotFound: In /api/generate, where an empty name is merely unknown.
+        """
+        return _lookup_name(self.model)
+
+    def not_found(self) -> ModelNotFound:
+        """What to raise when there is no such model: it shows the name as the client sent it."""
+        return ModelNotFound(self.model)
+
+    def _request(
+        self, model: Model, messages: tuple[Message, ...], tools: tuple[Tool, ...], *needs: Capability
+    ) -> ChatRequest:
+        """Check in the order of a real server: thinking, other abilities, options, format."""
+        options: Mapping[str, Any] = {}
+        wanted = None
+        if self.load != "unload":  # which asks nothing of the model
+            _check_abilities(self, model, needs)
+            options = read_options(self.options_sent)
+        if self.load is None and not self.debug:
+            wanted = read_format(self.format_sent)
+        return ChatRequest(
+            model=self.model,
+            messages=messages,
+            tools=tools,
+            format=wanted,
+            think=self.think,
+            options=options,
+            stream=self.stream,
+            keep_alive_s=self.keep_alive_s,
+            logprobs=self.logprobs,
+            top_logprobs=self.top_logprobs,
+            target=model.target,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatCall(Call):
+    """One POST /api/chat."""
+
+    messages: tuple[Message, ...] = field(default=(), repr=False)
+    tools: tuple[Tool, ...] = field(default=(), repr=False)
+
+    verb: ClassVar[str] = "chat"
+
+    def request(self, model: Model) -> ChatRequest:
+        """The question to `model`; also for a load, where only the checks matter.
+
+        Raises:
+            InvalidRequest: The model cannot do that (400); an option or the format is wrong (500).
+        """
+        needs: tuple[Capability, ...] = ("tools",) if self.tools else ()
+        return self._request(model, self.messages, self.tools, *needs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateCall(Call):
+    """One POST /api/generate.
+
+    Args:
+        raw: The prompt is complete as it is. Replies then have no `context`.
+        template: Taken and ignored: the providers have their own.
+        context: Taken and ignored: tokens of another model.
+    """
+
+    prompt: str = field(default="", repr=False)
+    suffix: str = field(default="", repr=False)
+    system: str = field(default="", repr=False)
+    template: str = field(default="", repr=False)
+    context: Sequence[int] = field(default=(), repr=False)
+    raw: bool = False
+    images: tuple[Image, ...] = field(default=(), repr=False)
+
+    verb: ClassVar[str] = "generate"
+
+    def lookup_name(self) -> str:
+        """As in `Call`, but here an empty name is 404."""
+        if not self.model.strip():
+            raise self.not_found()
+        return _lookup_name(self.model)
+
+    def request(self, model: Model) -> ChatRequest:
+        """As `ChatCall.request`: the prompt becomes the user's message."""
+        if self.raw and self.load != "unload" and (self.template or self.system or self.context):
+            raise InvalidRequest("raw mode does not support template, system, or context")
+        prompt = (Message("user", self.prompt, images=self.images),) if self.prompt else ()
+        system = (Message("system", self.system),) if self.system and prompt else ()
+        needs: tuple[Capability, ...] = ("insert",) if self.suffix else ()
+        return self._request(model, system + prompt, (), *needs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowCall:
+    """One POST /api/show.
+
+    Args:
+        model: As sent, in `model` or else in `name`.
+        verbose: Whether long arrays are wanted.
+        system: Replaces the system prompt in the answer.
+    """
+
+    model: str
+    verbose: bool = False
+    system: str = field(default="", repr=False)
+
+    def lookup_name(self) -> str:
+        """The normalised name to find the model by, whatever its case.
+
+        Raises:
+            InvalidRequest: 400, `model is required` or `invalid model name`.
+        """
+        return _lookup_name(self.model)
+
+    def not_found(self) -> ModelNotFound:
+        """What to raise when there is no such model: here it shows the normalised name."""
+        return ModelNotFound(self.lookup_name())
+
+
+def decode_chat(body: bytes) -> ChatCall:
+    """Read the body of POST /api/chat.
+
+    Raises:
+        InvalidRequest: 400, in Ollama's words.
+    """
+    sent = decode(body, CHAT)
+    messages = sent.get("messages", [])
+    return ChatCall(
+        **_common(sent),
+        load=_load(sent, asks=bool(messages)),
+        messages=tuple(map(_message, messages)),
+        tools=tuple(_tool(tool["function"]) for tool in sent.get("tools", ()) if _is_named(tool)),
+    )
+
+
+def decode_generate(body: bytes) -> GenerateCall:
+    """Read the body of POST /api/generate.
+
+    Raises:
+        InvalidRequest: 400, in Ollama's words.
+    """
+    sent = decode(body, GENERATE)
+    return GenerateCall(
+        **_common(sent),
+        load=_load(sent, asks=bool(sent.get("prompt"))),
+        prompt=sent.get("prompt", ""),
+        suffix=sent.get("suffix", ""),
+        system=sent.get("system", ""),
+        template=sent.get("template", ""),
+        context=sent.get("context", ()),
+        raw=sent.get("raw", False),
+        images=_images(sent),
+    )
+
+
+def decode_show(body: bytes) -> ShowCall:
+    """Read the body of POST /api/show.
+
+    Raises:
+        InvalidRequest: 400, in Ollama's words.
+    """
+    sent = decode(body, SHOW)
+    return ShowCall(
+        model=sent.get("model") or sent.get("name", ""),
+        verbose=sent.get("verbose", False),
+        system=sent.get("system", ""),
+    )
+
+
+def _common(sent: Mapping[str, Any]) -> dict[str, Any]:
+    top_logprobs = sent.get("top_logprobs", 0)
+    if not 0 <= top_logprobs <= 20:
+        raise InvalidRequest("top_logprobs must be between 0 and 20")
+    _refuse_endless(sent)
+    return {
+        "model": sent.get("model", ""),
+        "stream": sent.get("stream", True),
+        "keep_alive_s": sent.get("keep_alive"),
+        "think": sent.get("think"),
+        "debug": sent.get("_debug_render_only", False),
+        "logprobs": sent.get("logprobs", False),
+        "top_logprobs": top_logprobs,
+        "format_sent": sent.get("format"),
+        "options_sent": sent.get("options", {}),
+    }
+
+
+def _load(sent: Mapping[str, Any], *, asks: bool) -> Literal["load", "unload"] | None:
+    if asks:
+        return None
+    return "unload" if sent.get("keep_alive") == 0 else "load"
+
+
+def _refuse_endless(sent: Mapping[str, Any]) -> None:
+    """What clients may nest freely is sent on as JSON: at most 254 levels, and no infinite numbers."""
+    nested: Any = [sent.get("format"), sent.get("options"), sent.get("tools")]
+    nested += [message.get("tool_calls") for message in sent.get("messages", ())]
+    for _ in range(_SPARE_LEVELS):
+        nested = [nested]
+    try:
+        orjson.dumps(nested)
+    except TypeError:
+        raise InvalidRequest(
+            "format, options, tools or tool_calls are nested too deeply or hold a number that is too large"
+        ) from None
+
+
+def _message(sent: Mapping[str, Any]) -> Message:
+    return Message(
+        role=_ROLES.get(sent.get("role", "").lower(), "user"),
+        content=sent.get("content", ""),
+        thinking=sent.get("thinking", ""),
+        images=_images(sent),
+        tool_calls=tuple(map(_tool_call, sent.get("tool_calls", ()))),
+        tool_call_id=sent.get("tool_call_id", ""),
+        tool_name=sent.get("tool_name", ""),
+    )
+
+
+def _images(sent: Mapping[str, Any]) -> tuple[Image, ...]:
+    return tuple(Image(data, media.sniff(data)) for data in sent.get("images", ()) if data)
+
+
+def _tool_call(sent: Mapping[str, Any]) -> ToolCall:
+    function = sent.get("function", {})
+    return ToolCall(sent.get("id", ""), function.get("name", ""), function.get("arguments", {}))
+
+
+def _is_named(tool: Mapping[str, Any]) -> bool:
+    """Whether a model could call it: some clients list provider-side tools, which have no function."""
+    return bool(tool.get("function", {}).get("name"))
+
+
+def _tool(function: Mapping[str, Any]) -> Tool:
+    return Tool(function["name"], function.get("description", ""), function.get("parameters", {}))
+
+
+def _lookup_name(name: str) -> str:
+    try:
+        return normalise_name(name)
+    except InvalidName as invalid:
+        raise InvalidRequest(str(invalid)) from None
+
+
+def _check_abilities(call: Call, model: Model, needs: tuple[Capability, ...]) -> None:
+    able = model.capabilities
+    if call.think and "thinking" not in able:
+        raise InvalidRequest(f"{gojson.quote(call.model)} does not support thinking")
+    if "completion" not in able:
+        raise InvalidRequest(f"{gojson.quote(call.model)} does not support {call.verb}")
+    missing = "\n".join(need for need in needs if need not in able)
+    if missing:
+        raise InvalidRequest(f"{parse_name(model.name).full} does not support {missing}")

@@ -1,0 +1,382 @@
+"""Replies of /api/chat and /api/generate, sans I/O: events in, whole lines or one whole object out.
+
+An encoder serves one reply. Make it when the request is understood: its clock starts there, before the
+provider is asked. Then either `encode` every event into a line, or `add` every event and write `whole()`::
+
+    encoder = ChatEncoder(call.model, arrived_ns=arrived_ns)
+    async for event in events:
+        await response.write(encoder.encode(event))
+
+Key order, and what is left out when empty, are those of Ollama's Go structs. Every line is built around
+constant bytes: only the text itself is encoded as JSON.
+"""
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Final, assert_never
+
+import orjson
+
+from ollama_bridge.chat import ChatRequest, Message
+from ollama_bridge.errors import BridgeError
+from ollama_bridge.events import Event, Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall, Usage
+from ollama_bridge.surfaces import gojson
+from ollama_bridge.surfaces.ollama_decode import ChatCall, GenerateCall
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND_NS: Final = 1_000_000_000
+_LOWEST_LOGPROB: Final = -9999.0  # what OpenAI says for minus infinity, which JSON cannot say
+
+_DONE_REASONS: Final = {"stop": b"stop", "length": b"length", "tool_calls": b"stop", "refusal": b"stop"}
+"""Ollama has no word for tool calls or refusals: native clients expect `stop`."""
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """The constant bytes of one endpoint's lines, between the time, the text, and the end.
+
+    Args:
+        text: Before a piece of text, and after it.
+        thinking: Before a piece of thinking, and after it.
+        tool_call: Before a tool call, and after it.
+    """
+
+    text: tuple[bytes, bytes]
+    thinking: tuple[bytes, bytes]
+    tool_call: tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A reply without its finish, put together."""
+
+    content: str = ""
+    thinking: str = ""
+    calls: Sequence[ToolCall] = ()
+    logprobs: Sequence[TokenLogprob] = ()
+
+
+_NOTHING: Final = _Said()
+
+
+class _Encoder(ABC):
+    """What both endpoints share.
+
+    Args:
+        model: The name as the client sent it, echoed on every line.
+        now: The wall clock, with a zone; asked once.
+        clock_ns: A monotonic clock in nanoseconds; all durations and the progress of `created_at` come from it.
+        arrived_ns: When the request arrived, by the same clock; default: now.
+    """
+
+    _shape: ClassVar[_Shape]
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        arrived_ns: int | None = None,
+    ) -> None:
+        started_ns = clock_ns()
+        self._clock_ns = clock_ns
+        self._arrived_ns = started_ns if arrived_ns is None else arrived_ns
+        self._epoch_ns = (now() - _EPOCH) // timedelta(microseconds=1) * 1000 - started_ns
+        self._stamped_ns = 0
+        self._second = -1
+        self._head = b""
+        self._before_time = b'{"model":%b,"created_at":"' % gojson.dump(model)
+        self._first_ns: int | None = None
+        self._pieces = 0
+        self._calls = 0
+        self._folded: list[Event] = []
+        self._asked_ns = clock_ns()
+
+    def encode(self, event: Event) -> bytes:
+        """One line, with its newline."""
+        now_ns = self._mark()
+        match event:
+            case TextDelta():
+                before, after = self._shape.text
+                line = self._stamp(now_ns) + before + _text(event.text) + after
+                if event.logprobs:
+                    return line + b',"logprobs":' + _logprobs(event.logprobs) + b"}\n"
+                return line + b"}\n"
+            case ThinkingDelta():
+                before, after = self._shape.thinking
+                return self._stamp(now_ns) + before + _text(event.text) + after
+            case ToolCall():
+                before, after = self._shape.tool_call
+                call = _tool_call(self._calls, event)
+                self._calls += 1
+                return self._stamp(now_ns) + before + call + after
+            case Finish():
+                return self._last(_NOTHING, event, now_ns) + b"\n"
+            case _:
+                assert_never(event)
+
+    def add(self, event: Event) -> None:
+        """Keep an event for `whole`; call it as the event arrives, for the durations."""
+        self._mark()
+        self._folded.append(event)
+
+    def whole(self, events: Iterable[Event] = ()) -> bytes:
+        """The reply that is not streamed: what was added, and `events`, as one object without a newline.
+
+        Raises:
+            ValueError: The last event is no `Finish`: half a reply is not shown as a whole one.
+        """
+        for event in events:
+            self.add(event)
+        match self._folded:
+            case [*events, Finish() as finish]:
+                return self._last(_fold(events), finish, self._clock_ns())
+            case _:
+                raise ValueError("a reply without its Finish")
+
+    def error(self, exc: BridgeError) -> bytes:
+        """The line that ends a stream which has already begun."""
+        return error_body(exc) + b"\n"
+
+    @abstractmethod
+    def _last(self, said: _Said, finish: Finish, now_ns: int) -> bytes:
+        """The object that ends the reply: a stream's last line, or all of a reply that is not streamed."""
+
+    def _mark(self) -> int:
+        now_ns = self._clock_ns()
+        if self._first_ns is None:
+            self._first_ns = now_ns
+        self._pieces += 1
+        return now_ns
+
+    def _stamp(self, now_ns: int) -> bytes:
+        """The line up to and including the time: nanoseconds without trailing zeros, never twice the same."""
+        wall_ns = max(self._epoch_ns + now_ns, self._stamped_ns + 1)
+        self._stamped_ns = wall_ns
+        second, fraction = divmod(wall_ns, _SECOND_NS)
+        if second != self._second:
+            self._second = second
+            self._head = self._before_time + rfc3339(second).encode()
+        return self._head + (b".%09d" % fraction).rstrip(b"0").rstrip(b".")
+
+    def _metrics(self, usage: Usage, now_ns: int) -> bytes:
+        """Durations in nanoseconds, none of them zero, for Go would leave those out, and so would clients break.
+
+        A provider that does not count gets the least that is certainly true: a prompt has a token, and each
+        piece of the answer has one.
+        """
+        first_ns = now_ns if self._first_ns is None else self._first_ns
+        output_tokens = usage.output_tokens or self._pieces - 1
+        return (
+            b',"total_duration":%d,"load_duration":%d,"prompt_eval_count":%d,"prompt_eval_duration":%d%b,"eval_duration":%d'
+            % (
+                max(1, now_ns - self._arrived_ns),
+                max(1, self._asked_ns - self._arrived_ns),
+                max(1, usage.input_tokens),
+                max(1, first_ns - self._asked_ns),
+                b',"eval_count":%d' % output_tokens if output_tokens > 0 else b"",
+                max(1, now_ns - first_ns),
+            )
+        )
+
+
+class ChatEncoder(_Encoder):
+    """Encodes one /api/chat reply.
+
+    Args:
+        model: The name as the client sent it, echoed on every line.
+        now: The wall clock, with a zone; asked once.
+        clock_ns: A monotonic clock in nanoseconds, the unit of every `*_duration` on this wire.
+        arrived_ns: When the request arrived, by the same clock; default: now.
+    """
+
+    _shape: ClassVar[_Shape] = _Shape(
+        text=(b'Z","message":{"role":"assistant","content":', b'},"done":false'),
+        thinking=(b'Z","message":{"role":"assistant","content":"","thinking":', b'},"done":false}\n'),
+        tool_call=(b'Z","message":{"role":"assistant","content":"","tool_calls":[', b']},"done":false}\n'),
+    )
+
+    def _last(self, said: _Said, finish: Finish, now_ns: int) -> bytes:
+        parts = [self._stamp(now_ns), self._shape.text[0], _text(said.content)]
+        if said.thinking:
+            parts += [b',"thinking":', _text(said.thinking)]
+        if said.calls:
+            parts += [b',"tool_calls":', _tool_calls(said.calls)]
+        parts += [b'},"done":true,"done_reason":"', _DONE_REASONS[finish.reason], b'"']
+        if said.logprobs:
+            parts += [b',"logprobs":', _logprobs(said.logprobs)]
+        parts += [self._metrics(finish.usage, now_ns), b"}"]
+        return b"".join(parts)
+
+
+class GenerateEncoder(_Encoder):
+    """Encodes one /api/generate reply.
+
+    Args:
+        model: The name as the client sent it, echoed on every line.
+        now: The wall clock, with a zone; asked once.
+        clock_ns: A monotonic clock in nanoseconds, the unit of every `*_duration` on this wire.
+        arrived_ns: When the request arrived, by the same clock; default: now.
+        raw: Whether the request was raw: the reply then has no `context`.
+    """
+
+    _shape: ClassVar[_Shape] = _Shape(
+        text=(b'Z","response":', b',"done":false'),
+        thinking=(b'Z","response":"","thinking":', b',"done":false}\n'),
+        tool_call=(b'Z","response":"","done":false,"tool_calls":[', b"]}\n"),
+    )
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        arrived_ns: int | None = None,
+        raw: bool = False,
+    ) -> None:
+        super().__init__(model, now=now, clock_ns=clock_ns, arrived_ns=arrived_ns)
+        # Go would leave an empty `context` out, but ai-sdk's provider refuses a last line without one.
+        self._context = b"" if raw else b',"context":[]'
+
+    def _last(self, said: _Said, finish: Finish, now_ns: int) -> bytes:
+        parts = [self._stamp(now_ns), self._shape.text[0], _text(said.content)]
+        if said.thinking:
+            parts += [b',"thinking":', _text(said.thinking)]
+        parts += [b',"done":true,"done_reason":"', _DONE_REASONS[finish.reason], b'"', self._context]
+        parts.append(self._metrics(finish.usage, now_ns))
+        if said.calls:
+            parts += [b',"tool_calls":', _tool_calls(said.calls)]
+        if said.logprobs:
+            parts += [b',"logprobs":', _logprobs(said.logprobs)]
+        parts.append(b"}")
+        return b"".join(parts)
+
+
+def _fold(events: Sequence[Event]) -> _Said:
+    texts = [event for event in events if type(event) is TextDelta]
+    return _Said(
+        content="".join(event.text for event in texts),
+        thinking="".join(event.text for event in events if type(event) is ThinkingDelta),
+        calls=[event for event in events if type(event) is ToolCall],
+        logprobs=[token for event in texts for token in event.logprobs],
+    )
+
+
+def load_reply(call: ChatCall | GenerateCall, *, now: Callable[[], datetime] = utc_now) -> bytes:
+    """The answer to a call that only loads or unloads: one object, never streamed, without metrics."""
+    reply = {
+        "model": call.model,
+        "created_at": _created_at(now()),
+        **_empty(call, "assistant"),
+        "done": True,
+        "done_reason": call.load,
+    }
+    return gojson.dump(reply)
+
+
+def debug_reply(
+    call: ChatCall | GenerateCall, request: ChatRequest, *, now: Callable[[], datetime] = utc_now
+) -> bytes:
+    """The answer to `_debug_render_only`: a readable rendering of the prompt; one object, never streamed."""
+    images = sum(len(message.images) for message in request.messages)
+    raw = isinstance(call, GenerateCall) and call.raw
+    debug: dict[str, Any] = {"rendered_template": request.messages[0].content if raw else _rendered(request)}
+    if images:
+        debug["image_count"] = images
+    reply = {
+        "model": call.model,
+        "created_at": _created_at(now()),
+        **_empty(call, ""),
+        "done": False,
+        "_debug_info": debug,
+    }
+    return gojson.dump(reply)
+
+
+def error_body(exc: BridgeError) -> bytes:
+    """The body of an answer that failed before it began."""
+    return gojson.dump({"error": str(exc)})
+
+
+def rfc3339(second: int) -> str:
+    """Seconds since 1970 as a time without its fraction and zone."""
+    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _created_at(moment: datetime) -> str:
+    second, microsecond = divmod((moment - _EPOCH) // timedelta(microseconds=1), 1_000_000)
+    return rfc3339(second) + f".{microsecond:06}".rstrip("0").rstrip(".") + "Z"
+
+
+def _empty(call: ChatCall | GenerateCall, role: str) -> dict[str, Any]:
+    return {"response": ""} if isinstance(call, GenerateCall) else {"message": {"role": role, "content": ""}}
+
+
+def _text(text: str) -> bytes:
+    try:
+        return gojson.escape(orjson.dumps(text))
+    except TypeError:
+        return gojson.dump(text)
+
+
+def _tool_call(index: int, call: ToolCall) -> bytes:
+    """In exactly this key order: Emacs' llm takes the second key for the function."""
+    function = b'{"index":%d,"name":%b,"arguments":%b}' % (
+        index,
+        _text(call.name),
+        gojson.dump(call.arguments),
+    )
+    return b'{"id":%b,"function":%b}' % (_text(call.id), function)
+
+
+def _tool_calls(calls: Sequence[ToolCall]) -> bytes:
+    return b"[%b]" % b",".join(_tool_call(index, call) for index, call in enumerate(calls))
+
+
+def _logprobs(tokens: Sequence[TokenLogprob]) -> bytes:
+    entries = []
+    for token in tokens:
+        entry = _logprob(token)
+        if token.top:
+            entry["top_logprobs"] = [_logprob(other) for other in token.top]
+        entries.append(entry)
+    return gojson.dump(entries)
+
+
+def _logprob(token: TokenLogprob) -> dict[str, Any]:
+    number = token.logprob if math.isfinite(token.logprob) else _LOWEST_LOGPROB
+    entry: dict[str, Any] = {
+        "token": token.token,
+        "logprob": int(number) if number.is_integer() else number,  # Go writes -1, not -1.0
+    }
+    if token.token:
+        entry["bytes"] = list(token.token.encode("utf-8", "replace"))
+    return entry
+
+
+def _rendered(request: ChatRequest) -> str:
+    tools = [
+        {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+        for tool in request.tools
+    ]
+    start = f"<|tools|>{orjson.dumps(tools).decode()}" if tools else ""
+    return start + "".join(map(_rendered_message, request.messages)) + "<|assistant|>"
+
+
+def _rendered_message(message: Message) -> str:
+    calls = "".join(
+        "<|tool_call|>" + orjson.dumps({"name": call.name, "arguments": dict(call.arguments)}).decode()
+        for call in message.tool_calls
+    )
+    return f"<|{message.role}|>{message.content}{calls}"

@@ -1,0 +1,196 @@
+"""What Ollama tells about its models: the bodies of /api/tags, /api/show, /api/ps and /api/version.
+
+Pure, and from memory alone: opencode gives each of these calls one second. Key order, absent keys and escapes
+are those of a real server (v0.33); what is said where the bridge has no honest value is chosen for the strictest
+clients, all strings and never null:
+
+- `format` is "gguf": empty strings are real too (cloud stubs), but some clients show only what they can "run".
+- `size` is the length of the modelfile, as a cloud stub's is: Zed and koog demand a number, `ollama list` shows it.
+- No `remote_model` and `remote_host`: they would make `ollama run` skip its preload and `ollama launch` ask for an
+  account at ollama.com, and no IDE is known to gain by them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ollama_bridge.catalog import Model
+from ollama_bridge.registry import Loaded
+from ollama_bridge.surfaces import gojson
+
+VERSION: Final = "0.33.0"
+"""The Ollama that we are. Plain numbers: VS Code compares them, and wants at least 0.6.4."""
+
+_COPILOT: Final = "GitHubCopilotChat/"
+_LICENSE: Final = "Answered by the provider's own service, under the provider's terms."
+_UNKNOWN: Final = "unknown"  # Ollama's own word, where a GGUF file does not say its quantization
+
+
+class _LastTags:
+    models: tuple[Model, ...] = ()
+    body: bytes = b'{"models":[]}'
+
+
+def version_body(version: str = VERSION) -> bytes:
+    """The body of /api/version."""
+    return gojson.dump({"version": version})
+
+
+def tags_body(models: tuple[Model, ...]) -> bytes:
+    """The body of /api/tags, in the order given.
+
+    The last one made is kept as long as it is asked for with the same tuple, which `ModelRegistry.models()` is
+    until something changes: editors ask every few seconds.
+    """
+    if _LastTags.models is not models:
+        _LastTags.body = gojson.dump({"models": [_tag(model) for model in models]})
+        _LastTags.models = models
+    return _LastTags.body
+
+
+def show_body(
+    model: Model,
+    *,
+    requested: str = "",
+    user_agent: str = "",
+    system: str = "",
+    options: Mapping[str, Any] | None = None,
+) -> bytes:
+    """The body of /api/show.
+
+    Args:
+        model: Which.
+        requested: The name as the client sent it.
+        user_agent: Of the client; Copilot's is answered with `requested` as `general.basename`.
+        system: From the request; echoed, as a real server does.
+        options: From the request; echoed in the modelfile only, as a real server does.
+    """
+    basename = requested if user_agent.startswith(_COPILOT) else model.display_name
+    template = _template(model)
+    body: dict[str, Any] = {
+        "license": _LICENSE,
+        "modelfile": _modelfile(model, template, system, options or {}),
+        # Continue reads the context length here and nowhere else, and DevoxxGenie here first.
+        "parameters": f"{'num_ctx':<30} {model.context_length}",
+        "template": template,
+    }
+    if system:
+        body["system"] = system
+    body["details"] = _details(model)
+    body["model_info"] = dict(
+        sorted(
+            {
+                "general.architecture": model.family,
+                "general.basename": basename,
+                "general.parameter_count": 0,
+                f"{model.family}.context_length": model.context_length,
+                f"{model.family}.embedding_length": model.embedding_length,
+            }.items()
+        )
+    )
+    if model.capabilities:
+        body["capabilities"] = model.capabilities
+    body["modified_at"] = rfc3339(model.modified_at)
+    return gojson.dump(body)
+
+
+def ps_body(models: Iterable[Model], loaded: Sequence[Loaded]) -> bytes:
+    """The body of /api/ps.
+
+    Args:
+        models: All that are offered; what is loaded and no longer offered is left out.
+        loaded: As `Residency.loaded` has it, the longest first.
+    """
+    by_name = {model.name: model for model in models}
+    shown = [_process(by_name[one.name], one.expires_at) for one in loaded if one.name in by_name]
+    return gojson.dump({"models": shown})
+
+
+def rfc3339(moment: datetime) -> str:
+    """As Go writes a time in UTC: at most nine digits of a second, no trailing zeros, `Z`."""
+    text = moment.astimezone(UTC).replace(tzinfo=None).isoformat()
+    return (text.rstrip("0") if "." in text else text) + "Z"
+
+
+def _tag(model: Model) -> dict[str, Any]:
+    tag: dict[str, Any] = {
+        "name": model.name,
+        "model": model.name,
+        "modified_at": rfc3339(model.modified_at),
+        "size": _size(model),
+        "digest": model.digest,
+        "details": {
+            **_details(model),
+            "context_length": model.context_length,
+            "embedding_length": model.embedding_length,
+        },
+    }
+    if model.capabilities:
+        tag["capabilities"] = model.capabilities
+    return tag
+
+
+def _process(model: Model, expires_at: datetime) -> dict[str, Any]:
+    size = _size(model)
+    return {
+        "name": model.name,
+        "model": model.name,
+        "size": size,
+        "digest": model.digest,
+        "details": _details(model),
+        "expires_at": rfc3339(expires_at),
+        # All of it on a GPU, if not on ours: less would make `ollama ps` warn of a slow CPU.
+        "size_vram": size,
+        "context_length": model.context_length,
+    }
+
+
+def _details(model: Model) -> dict[str, Any]:
+    return {
+        "parent_model": "",
+        "format": "gguf",
+        "family": model.family,
+        "families": [model.family],
+        "parameter_size": _UNKNOWN,
+        "quantization_level": _UNKNOWN,
+    }
+
+
+def _template(model: Model) -> str:
+    """Read by clients for two words: LiteLLM takes `tools` for tool support, Continue `.Suffix` for completion."""
+    tools = "{{ if .Tools }}{{ .Tools }}\n\n{{ end }}" if "tools" in model.capabilities else ""
+    suffix = "{{ if .Suffix }}{{ .Suffix }}{{ end }}" if "insert" in model.capabilities else ""
+    return "{{ if .System }}{{ .System }}\n\n{{ end }}" + tools + "{{ .Prompt }}" + suffix
+
+
+def _modelfile(model: Model, template: str, system: str, options: Mapping[str, Any]) -> str:
+    lines = [
+        '# Modelfile generated by "ollama show"',
+        "# To build a new Modelfile based on this, replace FROM with:",
+        f"# FROM {model.name}",
+        "",
+        f"FROM {model.name}",
+        f"TEMPLATE {_quoted(template)}",
+    ]
+    if system:
+        lines.append(f"SYSTEM {_quoted(system)}")
+    for name, value in sorted({"num_ctx": model.context_length, **options}.items()):
+        values = value if isinstance(value, list) else [value]
+        lines += [f"PARAMETER {name} {_parameter(one)}" for one in values]
+    lines.append(f"LICENSE {_quoted(_LICENSE)}")
+    return "\n".join(lines) + "\n"
+
+
+def _parameter(value: Any) -> str:
+    return _quoted(value) if isinstance(value, str) else gojson.dump(value).decode()
+
+
+def _quoted(text: str) -> str:
+    """As Ollama quotes in a Modelfile: only what needs it, and by three quotes what holds one."""
+    if "\n" not in text and text == text.strip(" "):
+        return text
+    return f'"""{text}"""' if '"' in text else f'"{text}"'
+
+
+def _size(model: Model) -> int:
+    return len(_modelfile(model, _template(model), "", {}).encode())

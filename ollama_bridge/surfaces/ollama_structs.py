@@ -1,0 +1,95 @@
+"""The requests of Ollama's API as tables of fields, named as its Go structs are: clients see the names in errors."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ollama_bridge.errors import InvalidRequest
+from ollama_bridge.surfaces.gotypes import (
+    ANY,
+    BOOL,
+    IMAGE,
+    INT,
+    STRING,
+    Custom,
+    GoType,
+    Itself,
+    Map,
+    Slice,
+    Struct,
+)
+from ollama_bridge.surfaces.ollama_options import read_keep_alive, read_think
+
+
+def _arguments(sent: Any) -> dict[str, Any]:
+    if type(sent) is dict:
+        return sent
+    raise InvalidRequest("Value looks like object, but can't find closing '}' symbol")
+
+
+_FOR_BOTH: Final[Mapping[str, GoType]] = {
+    "model": STRING,
+    "stream": BOOL,
+    "format": ANY,
+    "keep_alive": Custom(read_keep_alive),
+    "options": Map(),
+    "think": Custom(read_think),
+    "truncate": BOOL,
+    "shift": BOOL,
+    "_debug_render_only": BOOL,
+    "logprobs": BOOL,
+    "top_logprobs": INT,
+}
+_TOOL_CALL_FUNCTION: Final = Struct(
+    "ToolCallFunction", {"index": INT, "name": STRING, "arguments": Custom(_arguments)}
+)
+_TOOL_CALL: Final = Struct("ToolCall", {"id": STRING, "function": _TOOL_CALL_FUNCTION})
+_MESSAGE: Final = Struct(
+    "Alias",  # Ollama decodes messages through a local type of that name, and clients see it in errors
+    {
+        "role": STRING,
+        "content": STRING,
+        "thinking": STRING,
+        "images": Slice("[]api.ImageData", IMAGE, ""),
+        "tool_calls": Slice("[]api.ToolCall", _TOOL_CALL, {}),
+        "tool_name": STRING,
+        "tool_call_id": STRING,
+    },
+)
+# Ollama has a struct of its own for `parameters` and drops what it does not know; providers know more.
+_TOOL_FUNCTION: Final = Struct(
+    "ToolFunction",
+    {"name": STRING, "description": STRING, "parameters": Map("api.ToolFunctionParameters")},
+)
+_TOOL: Final = Struct("Tool", {"type": STRING, "function": _TOOL_FUNCTION})
+CHAT: Final = Struct(
+    "ChatRequest",
+    {
+        **_FOR_BOTH,
+        "messages": Slice("[]api.Message", Itself(_MESSAGE), {}),
+        "tools": Slice("api.Tools", _TOOL, {}),
+    },
+)
+GENERATE: Final = Struct(
+    "GenerateRequest",
+    {
+        **_FOR_BOTH,
+        "prompt": STRING,
+        "suffix": STRING,
+        "system": STRING,
+        "template": STRING,
+        "context": Slice("[]int", INT, 0),
+        "raw": BOOL,
+        "images": Slice("[]api.ImageData", IMAGE, ""),
+    },
+)
+SHOW: Final = Struct(
+    "ShowRequest",
+    {
+        "model": STRING,
+        "name": STRING,
+        "system": STRING,
+        "template": STRING,
+        "verbose": BOOL,
+        "options": Map(),
+    },
+)

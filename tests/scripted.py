@@ -1,0 +1,43 @@
+"""A backend above the seam: says what the test scripts, and remembers what it was asked."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from ollama_bridge.chat import ChatRequest, Reply
+from ollama_bridge.events import Event
+
+SILENCE = object()
+"""In a script: wait here for ever (until cancelled)."""
+
+
+class ScriptedBackend:
+    """Each script answers one request: events are yielded, exceptions raised, `SILENCE` waits."""
+
+    def __init__(self, *scripts: Sequence[Event | Exception | object]) -> None:
+        self._scripts = deque(scripts)
+        self.asked: list[ChatRequest] = []
+        self.closed = 0
+        self.was_asked = asyncio.Event()
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        self.asked.append(request)
+        self.was_asked.set()
+        script = self._scripts.popleft() if len(self._scripts) > 1 else self._scripts[0]
+        try:
+            for item in script:
+                if isinstance(item, Exception):
+                    raise item
+                if item is SILENCE:
+                    await asyncio.Event().wait()
+                yield item
+        finally:
+            self.closed += 1
+
+
+async def collect(reply: Reply) -> list[Event]:
+    """All events of a reply, closed afterwards."""
+    try:
+        return [event async for event in reply]
+    finally:
+        await reply.aclose()
