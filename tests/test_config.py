@@ -182,6 +182,14 @@ def test_a_provider_of_ones_own_gets_no_key_it_does_not_name(load):
     assert config.secrets() == ()
 
 
+def test_a_backend_of_ones_own_is_a_kind_too(load):
+    """`module:Class`, as `examples/custom_backend.py` has it."""
+    config = load(
+        "providers: {mine: {kind: 'my.package:Backend'}}\nmodels: [{name: a, backend: mine}]"
+    ).config
+    assert config.providers["mine"].settings("mine").kind == "my.package:Backend"
+
+
 @pytest.mark.parametrize("written", ["none", "''", "[]", "~", "'${NOTHING:-}'"])
 def test_a_provider_may_have_no_key(load, written):
     config = load(f"providers:\n  acme: {{kind: openai, base_url: 'http://x/v1', api_key: {written}}}").config
@@ -268,8 +276,8 @@ def test_a_model_may_name_a_built_in_provider_without_an_entry(load):
         ("models:\n- backend: demo", "config.yaml:2: models[0].name is missing"),
         ("models:\n- name: 3\n  backend: demo", "config.yaml:2: models[0].name must be text, not 3"),
         ("models:\n- {name: a, backend: zz}", "config.yaml:2: model 'a': no provider is called 'zz'; known: anthropic, demo, google, openai"),
-        ("providers:\n  acme: {api_key: none}", "config.yaml:2: provider 'acme' needs a kind: anthropic, openai, google, ollama, demo"),
-        ("providers:\n  acme: {kind: x}", "config.yaml:2: provider 'acme' needs a kind: anthropic, openai, google, ollama, demo"),
+        ("providers:\n  acme: {api_key: none}", "config.yaml:2: provider 'acme' needs a kind: anthropic, openai, google, ollama, demo, or module:Class"),
+        ("providers:\n  acme: {kind: x}", "config.yaml:2: provider 'acme' needs a kind: anthropic, openai, google, ollama, demo, or module:Class"),
         ("models:\n- {name: a, backend: demo}\n- {name: 'A:latest', backend: demo}", "config.yaml:3: model name 'A:latest' is taken by model 'a'"),
         ("models:\n- {name: a, backend: demo}\n- name: b\n  backend: demo\n  aliases:\n  - c\n  - A", "config.yaml:7: alias 'A' of model 'b' is taken by model 'a'"),
         ("models:\n- {name: a, backend: demo, aliases: [b, 'B:latest']}", "config.yaml:2: alias 'B:latest' of model 'a' is taken by model 'a'"),

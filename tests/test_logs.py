@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 
 import pytest
 import structlog
@@ -38,13 +39,15 @@ def _logging_as_it_was():
 
 @pytest.fixture(params=["lines", "json", "terminal"])
 def written(request, capsys, monkeypatch):
-    """Sets up the log in each of its looks; gives what was written since."""
-    import sys
-
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: request.param == "terminal")
-    logs.configure("info", json=request.param == "json" or None, secrets=["Zaubertrank", "tiny"])
+    """Sets up the log in one of its looks when it is first called; gives what was written since."""
+    begun = []
 
     def written():
+        if not begun:
+            # Not before: pytest replaces stderr between a fixture and the test.
+            monkeypatch.setattr(sys.stderr, "isatty", lambda: request.param == "terminal")
+            logs.configure("info", json=request.param == "json" or None, secrets=["Zaubertrank", "tiny"])
+            begun.append(True)
         out, err = capsys.readouterr()
         assert out == ""
         return err
@@ -55,16 +58,17 @@ def written(request, capsys, monkeypatch):
 @pytest.mark.parametrize("key", [*KEYS, "Zaubertrank"])
 def test_a_key_never_appears(written, key):
     """Not in the event, a value, a nested value, a key, an exception or another package's message."""
+    written()
     log = structlog.get_logger("test")
     log.info(
-        f"asked with {key}",
+        f"asked with {key}",  # noqa: G004 - careless code is what the mask is for
         key=key,
         nested={"a": [key, {key: (key,)}]},
         obj=ValueError(key),
         raw=key.encode(),
     )
     try:
-        raise ValueError(f"401: Incorrect API key provided: {key}.")
+        int(f"Incorrect API key provided: {key}.")
     except ValueError:
         log.exception("refused")
         logging.getLogger("openai").exception("refused %s", key)
@@ -76,6 +80,7 @@ def test_a_key_never_appears(written, key):
 
 
 def test_other_packages_speak_from_warning_on(written):
+    written()
     logs.configure("debug", json=False)
     for name in logs.QUIET:
         logging.getLogger(name).info("chatter")
@@ -87,6 +92,7 @@ def test_other_packages_speak_from_warning_on(written):
 
 def test_the_level_follows_the_last_call(written):
     """Also for loggers that were made before: a reload changes it."""
+    written()
     log = structlog.get_logger("test")
     log.debug("first")
     logs.configure("debug")
@@ -97,6 +103,18 @@ def test_the_level_follows_the_last_call(written):
     assert "second" in text
     assert "first" not in text
     assert "third" not in text
+
+
+class Unprintable:
+    def __str__(self):
+        raise RuntimeError("sk-proj-AbCdEfGh12345678")
+
+
+def test_an_event_that_cannot_be_logged_is_not_shown_raw(written):
+    """The standard library would print its arguments as they came."""
+    written()
+    logging.getLogger("test").warning("%s %s", Unprintable(), "Zaubertrank")
+    assert written() == "an event of test could not be logged: <class 'RuntimeError'>\n"
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -4,15 +4,17 @@ Importing an SDK costs 0.5 to 1.5 seconds, so it happens in a thread, and only f
 configured: `LazyProvider` is what the gateway holds, `warm()` is what the daemon calls in the background.
 """
 
-import asyncio
 import importlib
 import os
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from ollama_bridge.chat import ChatRequest, Provider, Reply
+
+if TYPE_CHECKING:
+    import asyncio
 
 BACKENDS: Final[Mapping[str, str]] = {
     "anthropic": "ollama_bridge.backends.anthropic:AnthropicBackend",
@@ -110,6 +112,8 @@ class LazyProvider:
         """Close what was opened; nothing if it was never used."""
         if self._loading is None:
             return
+        import asyncio  # noqa: PLC0415 - commands that only read the tables above need not pay for it
+
         if not self._loading.done():
             self._loading.cancel()
         try:
@@ -119,12 +123,16 @@ class LazyProvider:
         await provider.aclose()
 
     async def _provider(self) -> Provider:
+        import asyncio  # noqa: PLC0415 - as above
+
         if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
             self._loading = asyncio.create_task(self._load(), name=f"load {self.settings.kind}")
         # Shielded: the client that asked first may leave; those behind it still want the import.
         return await asyncio.shield(self._loading)
 
     async def _load(self) -> Provider:
+        import asyncio  # noqa: PLC0415 - as above
+
         backend: Callable[[ProviderSettings], Provider]
         module, _, name = BACKENDS.get(self.settings.kind, self.settings.kind).partition(":")
         backend = getattr(await asyncio.to_thread(importlib.import_module, module), name)
