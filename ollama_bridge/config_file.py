@@ -21,9 +21,9 @@ from ollama_bridge.catalog import ModelConfig
 from ollama_bridge.config import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, KEYLESS_KINDS, Config, KeyPath
 from ollama_bridge.config_faults import faults, suggestion
 from ollama_bridge.config_yaml import Tree, read
-from ollama_bridge.errors import BridgeError, ConfigError
+from ollama_bridge.errors import ConfigError
 from ollama_bridge.masking import mask
-from ollama_bridge.names import normalise_name
+from ollama_bridge.names import InvalidName, parse_name
 from ollama_bridge.registry import catalogue_models
 
 FILE_NAME: Final = "config.yaml"
@@ -162,11 +162,11 @@ def find(config: Config, name: str) -> tuple[int, ModelConfig]:
     Raises:
         ConfigError: There is none; the message names the nearest.
     """
-    names = {_folded(alias): index for index, model in enumerate(config.models) for alias in model.aliases}
-    names.update({_folded(model.name): index for index, model in enumerate(config.models)})
+    names = {_key(alias): index for index, model in enumerate(config.models) for alias in model.aliases}
+    names.update({_key(model.name): index for index, model in enumerate(config.models)})
     try:
-        index = names.get(_folded(name))
-    except BridgeError:
+        index = names.get(_key(name))
+    except InvalidName:
         index = None
     if index is None:
         known = [spelling for model in config.models for spelling in (model.name, *model.aliases)]
@@ -271,8 +271,8 @@ class _Assembly:
 
 def _offered(written: Config) -> Iterator[ModelConfig]:
     """What the catalogue adds: the models of each provider that can answer, less the names that are taken."""
-    taken = {_folded(model.name) for model in written.models}
-    taken |= {_folded(alias) for model in written.models if model.enabled for alias in model.aliases}
+    taken = {_key(model.name) for model in written.models}
+    taken |= {_key(alias) for model in written.models if model.enabled for alias in model.aliases}
     for name, provider in written.providers.items():
         kind = provider.kind or name
         # `acme: {kind: openai, base_url: …}` serves models of its own, not OpenAI's.
@@ -280,13 +280,13 @@ def _offered(written: Config) -> Iterator[ModelConfig]:
         if elsewhere or not (provider.api_key or kind in KEYLESS_KINDS):
             continue
         for model in catalogue_models(kind, name):
-            if (folded := _folded(model.name)) not in taken:
-                taken.add(folded)
+            if (key := _key(model.name)) not in taken:
+                taken.add(key)
                 yield model
 
 
-def _folded(name: str) -> str:
-    return normalise_name(name).lower()
+def _key(name: str) -> str:
+    return parse_name(name).key
 
 
 def _read_text(path: Path) -> str | None:
