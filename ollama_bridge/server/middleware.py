@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 import structlog
 from aiohttp import web
 
-from ollama_bridge.errors import BridgeError
+from ollama_bridge.errors import BridgeError, UpstreamError
 from ollama_bridge.surfaces import ollama
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 @web.middleware
 async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Name the exchange, log it once, and turn what nobody handled into `{"error"}`."""
-    request_id = uuid.uuid4().hex[:12]
+    request_id = uuid.uuid4().hex[:8]
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id)
     began_s = time.monotonic()
@@ -36,6 +36,8 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
         raise
     except BridgeError as exc:
         status = exc.status
+        if isinstance(exc, UpstreamError):
+            log.warning("no answer", error=str(exc))
         return error(exc)
     except ConnectionResetError:
         raise
@@ -46,12 +48,13 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
     else:
         return response
     finally:
+        named = {"model": request[MODEL]} if MODEL in request else {}
         log.info(
             "request",
             method=request.method,
             path=request.path,
             status=status,
-            model=request.get(MODEL),
+            **named,
             took_ms=round((time.monotonic() - began_s) * 1000, 1),
         )
 
