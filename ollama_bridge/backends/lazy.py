@@ -46,7 +46,7 @@ class LazyProvider:
             self._loading.cancel()
         try:
             provider = await self._loading
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, Exception):  # noqa: BLE001 - what could not be loaded holds nothing open
             return
         await provider.aclose()
 
