@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from ollama_bridge.backends import LazyProvider, ProviderSettings
+from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import Model, complete, facts_kind
 from ollama_bridge.chat import Backend, ChatRequest, Reply
 from ollama_bridge.config import Config

@@ -1,0 +1,63 @@
+"""Providers that load at their first use.
+
+Importing an SDK costs 0.5 to 1.5 seconds, so it happens in a thread, and only for providers that are
+configured: `LazyProvider` is what the gateway holds, `warm()` is what the daemon calls in the background.
+"""
+
+import asyncio
+import importlib
+from collections.abc import Callable
+from contextlib import aclosing
+
+from ollama_bridge.backends import BACKENDS, ProviderSettings
+from ollama_bridge.chat import ChatRequest, Provider, Reply
+
+
+class LazyProvider:
+    """A provider whose module is imported, in a thread, at the first use or at `warm()`."""
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        self.settings = settings
+        self._loading: asyncio.Task[Provider] | None = None
+        self._loaded: Provider | None = None
+
+    def chat(self, request: ChatRequest) -> Reply:
+        """Load if need be, then pass everything on."""
+        if self._loaded is not None:
+            return self._loaded.chat(request)
+        return self._load_and_chat(request)
+
+    async def _load_and_chat(self, request: ChatRequest) -> Reply:
+        provider = await self._provider()
+        async with aclosing(provider.chat(request)) as events:
+            async for event in events:
+                yield event
+
+    async def warm(self) -> None:
+        """Import, construct, and pay first-use costs."""
+        await (await self._provider()).warm()
+
+    async def aclose(self) -> None:
+        """Close what was opened; nothing if it was never used."""
+        if self._loading is None:
+            return
+        if not self._loading.done():
+            self._loading.cancel()
+        try:
+            provider = await self._loading
+        except asyncio.CancelledError:
+            return
+        await provider.aclose()
+
+    async def _provider(self) -> Provider:
+        if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
+            self._loading = asyncio.create_task(self._load(), name=f"load {self.settings.kind}")
+        # Shielded: the client that asked first may leave; those behind it still want the import.
+        return await asyncio.shield(self._loading)
+
+    async def _load(self) -> Provider:
+        backend: Callable[[ProviderSettings], Provider]
+        module, _, name = BACKENDS.get(self.settings.kind, self.settings.kind).partition(":")
+        backend = getattr(await asyncio.to_thread(importlib.import_module, module), name)
+        self._loaded = backend(self.settings)
+        return self._loaded
