@@ -1,11 +1,15 @@
-"""The models of the golden replies, as a registry would find them."""
+"""The models of the golden replies, as a registry would find them, and calls to ask them with."""
 
 from datetime import UTC, datetime
 
+import orjson
+import pytest
+
 from ollama_bridge.catalog import Model, ModelConfig
 from ollama_bridge.chat import Target
-from ollama_bridge.errors import ModelNotFound
+from ollama_bridge.errors import BridgeError, ModelNotFound
 from ollama_bridge.names import parse_name
+from ollama_bridge.surfaces.ollama import decode_chat, decode_generate
 
 CAPABILITIES = {
     "plain": ("completion",),
@@ -55,3 +59,22 @@ def ask(call):
     except ModelNotFound:
         raise call.not_found() from None
     return call.request(model)
+
+
+HI = {"model": "plain", "messages": [{"role": "user", "content": "hi"}]}
+PROMPT = {"model": "plain", "prompt": "hi"}
+
+
+def chat(**fields):
+    return decode_chat(orjson.dumps({**HI, **fields}))
+
+
+def generate(**fields):
+    return decode_generate(orjson.dumps({**PROMPT, **fields}))
+
+
+def refusal(call):
+    """Status and text of the error that `call()` ends in."""
+    with pytest.raises(BridgeError) as caught:
+        call()
+    return caught.value.status, str(caught.value)
