@@ -4,17 +4,17 @@ import contextlib
 import json
 
 import pytest
-from golden import blocks
 from hypothesis import given
 from hypothesis import strategies as st
-from offered import ask, chat, find, generate, refusal
-from shared import SHARED
 
+from golden import blocks
+from offered import ask, chat, find, generate, refusal
 from ollama_bridge.chat import Image, Message, Tool
 from ollama_bridge.errors import BridgeError, InvalidRequest, ModelNotFound
 from ollama_bridge.events import ToolCall
 from ollama_bridge.surfaces import ollama
 from ollama_bridge.surfaces.ollama import decode_chat, decode_generate, decode_show, error_body
+from shared import SHARED
 
 DECODE = {"/api/chat": decode_chat, "/api/generate": decode_generate, "/api/show": decode_show}
 

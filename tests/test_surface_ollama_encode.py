@@ -8,16 +8,16 @@ from typing import get_args
 
 import orjson
 import pytest
-from golden import blocks, without_times
 from hypothesis import given
 from hypothesis import strategies as st
-from offered import ask
-from shared import SHARED
 
+from golden import blocks, without_times
+from offered import ask
 from ollama_bridge.errors import ModelNotFound, UpstreamBroken
 from ollama_bridge.events import Event, Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall, Usage
 from ollama_bridge.surfaces import ollama
 from ollama_bridge.surfaces.ollama import ChatEncoder, GenerateEncoder, decode_chat, decode_generate
+from shared import SHARED
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 USAGE = Usage(input_tokens=11, output_tokens=4)

@@ -1,6 +1,7 @@
 """keep_alive, options and format: the parts of a request that validate themselves."""
 
 import pytest
+
 from offered import ask, chat, generate, refusal
 
 
