@@ -5,7 +5,7 @@ import json
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_bridge.errors import InvalidRequest
@@ -111,6 +111,7 @@ def test_deep_nesting_below_gos_limit_is_read(depth, large, monkeypatch):
     assert gojson.parse(body)["a"] == "b"
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_any_bytes_are_read_or_refused(body):
     """Nothing but InvalidRequest comes out."""
@@ -129,6 +130,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(json_values, st.sampled_from([None, 0, 1, 3]), st.booleans())
 def test_the_scanner_ends_where_the_value_ends(value, indent, large):
     """Any value, written any way, followed by anything, is found whole."""
@@ -141,6 +143,7 @@ def test_the_scanner_ends_where_the_value_ends(value, indent, large):
     assert orjson.loads(found) == orjson.loads(body)
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_escaping_changes_no_meaning(value):
     """Go's escapes are only another spelling; none of the five characters is left bare."""

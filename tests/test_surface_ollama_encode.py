@@ -8,7 +8,7 @@ from typing import get_args
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golden import blocks, without_times
@@ -291,6 +291,7 @@ finishes = st.builds(
 
 
 @pytest.mark.parametrize("encoder", [chat_encoder, generate_encoder])
+@settings(deadline=None)
 @given(said=events, finish=finishes, model=st.text())
 def test_nothing_is_lost_and_the_whole_is_the_fold_of_the_lines(encoder, said, finish, model):
     """One object a line, done once and last, time moving on; put together they are the reply in one piece."""

@@ -14,7 +14,7 @@ from aiohttp import web
 from ollama_bridge.chat import Reply
 from ollama_bridge.errors import BridgeError
 from ollama_bridge.events import Event, Finish
-from ollama_bridge.stepping import Step
+from ollama_bridge.stepping import Waiting, start
 from ollama_bridge.surfaces.ollama import JSON, NDJSON
 
 WRITE_BYTES: Final = 64 * 1024
@@ -71,13 +71,14 @@ async def _write_all(response: web.StreamResponse, first: Event, events: Reply, 
     event = first
     try:
         while type(event) is not Finish:
-            step = Step(anext(events))
-            if not step.ready:
+            step = start(anext(events))
+            if isinstance(step, Waiting):
                 if lines:
                     await _flush(response, lines, step)
                     lines = b""
-                await step
-            event = step.value
+                event = await step
+            else:
+                event = step
             lines += encoder.encode(event)
             if len(lines) > WRITE_BYTES:
                 await response.write(lines)
@@ -88,7 +89,7 @@ async def _write_all(response: web.StreamResponse, first: Event, events: Reply, 
     return lines
 
 
-async def _flush(response: web.StreamResponse, lines: bytes, pending: Step[Event]) -> None:
+async def _flush(response: web.StreamResponse, lines: bytes, pending: Waiting[Event]) -> None:
     """Write while `pending` waits; if that fails, `pending` is cancelled and cleaned up first."""
     try:
         await response.write(lines)
