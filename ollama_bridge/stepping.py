@@ -1,4 +1,4 @@
-"""Advance an awaitable as far as it goes without waiting.
+"""Advance an awaitable as far as it goes without waiting; finish one within a time.
 
 A burst from a provider arrives as one read of many events: the next event is then ready at once. Who
 knows that can skip work that only matters when something really waits: arming a timeout, or flushing
@@ -6,7 +6,9 @@ what was written so far.  The event loop offers no such question, a coroutine do
 either returns a value or says what it waits for.
 """
 
-from collections.abc import Coroutine, Generator
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -59,3 +61,15 @@ def start(coroutine: Coroutine[Any, Any, T]) -> T | Waiting[T]:
         result: T = done.value
         return result
     return Waiting(coroutine, waits_on)
+
+
+async def exhaust(generator: AsyncGenerator[object, None], *, within_s: float) -> None:
+    """Read to the end, for at most so many seconds once it waits; what it raises is raised."""
+    with suppress(StopAsyncIteration):
+        while not isinstance(step := start(anext(generator)), Waiting):
+            pass
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await step
+                async for _ in generator:
+                    pass
