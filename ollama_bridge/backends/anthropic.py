@@ -41,6 +41,11 @@ STOP_REASONS: Final[Mapping[str, FinishReason]] = {
 _DECLINED: Final = "The model declined to answer."
 
 
+class _Client(AsyncAnthropic):
+    def platform_headers(self) -> dict[str, str]:
+        return {}  # what machine this is concerns nobody
+
+
 class AnthropicBackend:
     """One Anthropic account, or somebody who speaks its Messages API. Make it inside the running loop."""
 
@@ -51,7 +56,7 @@ class AnthropicBackend:
         # As a whole: the SDK would put it together anew for every request.
         self._url = f"{base_url.rstrip('/')}/v1/messages"
         with neutral_environment():
-            self._client = AsyncAnthropic(
+            self._client = _Client(
                 api_key=next(filter(None, settings.api_keys), "none"),
                 base_url=base_url,
                 max_retries=0,

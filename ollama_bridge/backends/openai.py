@@ -83,6 +83,11 @@ _APIS: Final = {
 }
 
 
+class _Client(openai.AsyncOpenAI):
+    def platform_headers(self) -> dict[str, str]:
+        return {}  # what machine this is concerns nobody
+
+
 class OpenAIBackend:
     """One provider that speaks OpenAI's APIs.
 
@@ -102,7 +107,7 @@ class OpenAIBackend:
         self._url = (settings.base_url or DEFAULT_URL).rstrip("/")
         # Without this the SDK would send OPENAI_ORG_ID and OPENAI_CUSTOM_HEADERS to whoever base_url is.
         with neutral_environment():
-            self._client = openai.AsyncOpenAI(
+            self._client = _Client(
                 api_key=keys[0] if keys else _NO_KEY,
                 base_url=self._url,
                 max_retries=0,  # the retry policy owns retrying
