@@ -219,6 +219,9 @@ def test_models_are_changed_in_the_file(run, file):
     assert run("models", "disable", "fast", "demo", "--config", file).stdout == ""
     assert run("models", "enable", "hidden", "--config", file).stderr == "enabled: hidden\n"
     run("models", "alias", "hidden", "seen", "--config", file)
+    run("models", "add", "later", "--backend", "demo", "--config", file)
+    assert "  - name: later\n    backend: demo\n" in file.read_text()
+    run("models", "disable", "later", "--config", file)
     run(
         *(
             "models",

@@ -119,7 +119,8 @@ def add_model(ctx: click.Context, /, **entry: Any) -> None:
     from ollama_bridge import config_edit  # noqa: PLC0415 - only those who write need it
 
     where = source(ctx)
-    config_edit.add_model(where, {key: value for key, value in entry.items() if value})
+    # click hands options over in the order they were typed; the file has them in the schema's.
+    config_edit.add_model(where, {key: entry[key] for key in ModelConfig.model_fields if entry.get(key)})
     click.echo(f"added '{entry['name']}' to {where.path}", err=True)
 
 

@@ -14,11 +14,11 @@ from aiohttp import web
 from ollama_bridge.chat import Reply
 from ollama_bridge.errors import BridgeError
 from ollama_bridge.events import Event, Finish
-from ollama_bridge.stepping import Step
+from ollama_bridge.stepping import Waiting, start
 from ollama_bridge.surfaces.ollama import JSON, NDJSON
 
-WRITE_BYTES: Final = 64 * 1024
-"""Lines are gathered up to about this size before they are written even in the middle of a burst."""
+MOST_LINES: Final = 512
+"""Lines are gathered up to this number before they are written even in the middle of a burst."""
 
 log = structlog.get_logger(__name__)
 
@@ -67,28 +67,30 @@ async def deliver(
 
 async def _write_all(response: web.StreamResponse, first: Event, events: Reply, encoder: Encoder) -> bytes:
     """Write everything but the last lines, which are returned."""
-    lines = encoder.encode(first)
+    encode = encoder.encode
+    lines = [encode(first)]
     event = first
     try:
         while type(event) is not Finish:
-            step = Step(anext(events))
-            if not step.ready:
+            step = start(anext(events))
+            if isinstance(step, Waiting):
                 if lines:
-                    await _flush(response, lines, step)
-                    lines = b""
-                await step
-            event = step.value
-            lines += encoder.encode(event)
-            if len(lines) > WRITE_BYTES:
-                await response.write(lines)
-                lines = b""
+                    await _flush(response, b"".join(lines), step)
+                    lines.clear()
+                event = await step
+            else:
+                event = step
+            lines.append(encode(event))
+            if len(lines) > MOST_LINES:
+                await response.write(b"".join(lines))
+                lines.clear()
     except BridgeError as exc:
         log.warning("failed in the middle of the answer", error=str(exc))
-        lines += encoder.error(exc)
-    return lines
+        lines.append(encoder.error(exc))
+    return b"".join(lines)
 
 
-async def _flush(response: web.StreamResponse, lines: bytes, pending: Step[Event]) -> None:
+async def _flush(response: web.StreamResponse, lines: bytes, pending: Waiting[Event]) -> None:
     """Write while `pending` waits; if that fails, `pending` is cancelled and cleaned up first."""
     try:
         await response.write(lines)
