@@ -26,7 +26,7 @@ from ollama_bridge.config import Config
 from ollama_bridge.errors import BridgeError, ConfigError
 from ollama_bridge.gateway import Gateway, assemble
 from ollama_bridge.sd_notify import notify, watchdog
-from ollama_bridge.server import build_app
+from ollama_bridge.server import BACKLOG, Site, build_app
 
 POLL_S: Final = 0.5
 """Seconds between two looks at the configuration file; `models enable` promises one second."""
@@ -94,15 +94,12 @@ class Daemon:
             app,
             # A client that leaves cancels its handler, and so the provider's work (TestServer always does this).
             handler_cancellation=True,
-            # The real server does not decode request bodies either, and so no small body becomes a huge one.
-            auto_decompress=False,
-            access_log=None,
             shutdown_timeout=config.server.drain_s,
         )
         await runner.setup()
         try:
             for listener in listening.sockets:
-                await web.SockSite(runner, listener, backlog=1024).start()
+                await Site(runner, listener).start()
             self.url = listening.url
             with _signals(self.stop, self._reload.set):
                 self._announce(config)
@@ -232,7 +229,7 @@ def _bound(host: str, port: int) -> socket.socket:
             # `::` means both families, as it does for the real server; `::1` can only be itself.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
         listener.bind((host, port))
-        listener.listen(1024)
+        listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError:
         listener.close()

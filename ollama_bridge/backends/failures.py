@@ -220,14 +220,12 @@ class Failures:
         leaf, client_status, what, remedy = _BY_STATUS.get(means) or (_ANY_4XX if means < 500 else _ANY_5XX)
         remedy = remedy.format(key_variable=self.key_variable, provider=self.provider)
         return leaf(
-            what
-            + (f" ({self._clean(shown)})" if shown else "")
-            + remedy
-            + (f"{'; ' if remedy else ': '}{self._clean(message)}" if message else ""),
+            what + (f" ({self._clean(shown)})" if shown else "") + remedy,
             provider=self.provider,
             model=model,
             status=client_status,
             retry_after_s=retry_after_s(headers or {}),
+            said=f"{'; ' if remedy else ': '}{self._clean(message)}" if message else "",
         )
 
     def broken(self, what: str, model: str) -> UpstreamBroken:

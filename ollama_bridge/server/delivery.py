@@ -5,22 +5,22 @@ decoded, encoded and written at once, and nothing that is encoded waits while th
 """
 
 import asyncio
-from contextlib import aclosing, suppress
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager, suppress
 from typing import Final, Protocol
 
-import structlog
 from aiohttp import web
 
 from ollama_bridge.chat import Reply
 from ollama_bridge.errors import BridgeError
 from ollama_bridge.events import Event, Finish
+from ollama_bridge.server.connection import ClientLeft
+from ollama_bridge.server.middleware import internal_error, note
 from ollama_bridge.stepping import Step
 from ollama_bridge.surfaces.ollama import JSON, NDJSON
 
 WRITE_BYTES: Final = 64 * 1024
 """Lines are gathered up to about this size before they are written even in the middle of a burst."""
-
-log = structlog.get_logger(__name__)
 
 
 class Encoder(Protocol):
@@ -46,7 +46,12 @@ class Encoder(Protocol):
 async def deliver(
     request: web.Request, events: Reply, encoder: Encoder, *, stream: bool
 ) -> web.StreamResponse:
-    """Answer `request` with `events`; they are closed when this returns, however it does."""
+    """Answer `request` with `events`; they are closed when this returns, however it does.
+
+    Raises:
+        BridgeError: There is no answer; nothing has been written.
+        ClientLeft: Nobody reads it any more.
+    """
     async with aclosing(events):
         first = await anext(events)  # what fails up to here becomes a status
         if not stream:
@@ -55,21 +60,21 @@ async def deliver(
                 encoder.add(event)
             return web.Response(body=encoder.whole(), headers={"Content-Type": JSON})
         response = web.StreamResponse(headers={"Content-Type": NDJSON})
-        await response.prepare(request)
+        with _leaving():
+            await response.prepare(request)
         last = await _write_all(response, first, events, encoder)
-        await response.write_eof(last)
-        # The client has all of it. What is left is the provider ending its body, so that its connection
-        # can be used again; the policy `complete` bounds that.
-        with suppress(BridgeError):
-            await anext(events, None)
+        with _leaving():
+            await response.write_eof(last)
+        await _finish(events)
         return response
 
 
 async def _write_all(response: web.StreamResponse, first: Event, events: Reply, encoder: Encoder) -> bytes:
     """Write everything but the last lines, which are returned."""
-    lines = encoder.encode(first)
+    lines = b""
     event = first
     try:
+        lines = encoder.encode(first)
         while type(event) is not Finish:
             step = Step(anext(events))
             if not step.ready:
@@ -80,20 +85,48 @@ async def _write_all(response: web.StreamResponse, first: Event, events: Reply, 
             event = step.value
             lines += encoder.encode(event)
             if len(lines) > WRITE_BYTES:
-                await response.write(lines)
+                with _leaving():
+                    await response.write(lines)
                 lines = b""
     except BridgeError as exc:
-        log.warning("failed in the middle of the answer", error=str(exc))
+        note(exc)
         lines += encoder.error(exc)
+    except ClientLeft:
+        raise
+    except Exception as exc:  # noqa: BLE001 - a bug; it is logged
+        lines += encoder.error(internal_error(exc))
     return lines
 
 
 async def _flush(response: web.StreamResponse, lines: bytes, pending: Step[Event]) -> None:
     """Write while `pending` waits; if that fails, `pending` is cancelled and cleaned up first."""
     try:
-        await response.write(lines)
+        with _leaving():
+            await response.write(lines)
     except BaseException:
         # Not the client's exception: inside, a ConnectionResetError would look like the provider's fault.
         with suppress(BaseException):
             await pending.fail(asyncio.CancelledError())
         raise
+
+
+async def _finish(events: Reply) -> None:
+    """Read what follows the end: nothing, but only then can the provider's connection be used again.
+
+    The client has all of it; the policy `complete` bounds the wait.
+    """
+    try:
+        await anext(events, None)
+    except BridgeError:
+        pass
+    except Exception as exc:  # noqa: BLE001 - a bug, and too late to tell the client
+        internal_error(exc)
+
+
+@contextmanager
+def _leaving() -> Iterator[None]:
+    """Around writing: what fails here is not to be taken for a backend's fault."""
+    try:
+        yield
+    except ConnectionError as exc:
+        raise ClientLeft from exc
