@@ -14,7 +14,6 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -49,19 +48,6 @@ def serve(load: Callable[[], Config], watched: Sequence[Path]) -> None:
     asyncio.run(Daemon(load, watched, owns_process=True).run(config))
 
 
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """Where the daemon listens: one or two sockets, bound and not yet accepting."""
-
-    sockets: tuple[socket.socket, ...]
-
-    @property
-    def url(self) -> str:
-        """To show to a person."""
-        host, port = self.sockets[0].getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 class Daemon:
     """One process: its listeners, and the gateway in force.
 
@@ -87,7 +73,7 @@ class Daemon:
 
     async def run(self, config: Config) -> None:
         """Serve until `stop` is called or a signal says so."""
-        listening = bind(config.server.host, config.server.port)
+        listeners = bind(config.server.host, config.server.port)
         self._gateway = assemble(config)
         app = build_app(lambda: self._gateway, max_body_bytes=config.server.max_body_bytes)
         runner = web.AppRunner(
@@ -98,9 +84,10 @@ class Daemon:
         )
         await runner.setup()
         try:
-            for listener in listening.sockets:
-                await Site(runner, listener).start()
-            self.url = listening.url
+            sites = [Site(runner, listener) for listener in listeners]
+            for site in sites:
+                await site.start()
+            self.url = sites[0].name
             with _signals(self.stop, self._reload.set):
                 self._announce(config)
                 await self._stop.wait()
@@ -197,8 +184,8 @@ def _signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[N
             loop.remove_signal_handler(number)
 
 
-def bind(host: str, port: int) -> Listening:
-    """Bind `host`; of the loopback names both families, because clients use both.
+def bind(host: str, port: int) -> tuple[socket.socket, ...]:
+    """Bind `host`; of the loopback names both families, because clients use both. One or two sockets.
 
     Raises:
         ConfigError: The address cannot be bound; when the port is taken it says by whom, probably.
@@ -217,7 +204,7 @@ def bind(host: str, port: int) -> Listening:
             for opened in sockets:
                 opened.close()
             raise ConfigError(_why_not(each, port, exc)) from exc
-    return Listening(tuple(sockets))
+    return tuple(sockets)
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -33,21 +33,26 @@ class Journal:
     def alarming(self) -> list[dict[str, Any]]:
         """What an operator would take for a bug: ERROR and above, or a traceback at any level."""
         return [
-            line
-            for line in self.lines
-            if line["level"] in {"error", "critical"} or "Traceback" in json.dumps(line)
+            line for line in self.lines if line["level"] in {"error", "critical"} or "Traceback" in str(line)
         ]
 
 
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 @contextmanager
-def journal(secrets: Iterable[str] = ()) -> Iterator[Journal]:
-    """Log everything from DEBUG on into the journal; afterwards logging is as it was."""
-    kept = Journal()
+def journal(
+    secrets: Iterable[str] = (), *, json: bool | None = True, terminal: bool = False
+) -> Iterator[Journal]:
+    """Log everything from DEBUG on into the journal, in any of the log's forms; afterwards logging is as it was."""
+    kept = Journal(_Terminal() if terminal else io.StringIO())
     root = logging.getLogger()
     before = (root.handlers, root.level)
     stderr, sys.stderr = sys.stderr, kept.stream
     try:
-        logs.configure("debug", json=True, secrets=secrets)
+        logs.configure("debug", json=json, secrets=secrets)
         yield kept
         gc.collect()  # tasks nobody waited for complain when they are collected
     finally:
