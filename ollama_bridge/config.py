@@ -4,6 +4,7 @@
 file. A key that nothing reads yet is not accepted: a setting without effect is worse than an error.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv6Address
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
@@ -26,8 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from ollama_bridge.backends import BACKENDS, ProviderSettings
 from ollama_bridge.catalog import ModelConfig
-from ollama_bridge.errors import BridgeError
-from ollama_bridge.names import normalise_name
+from ollama_bridge.names import InvalidName, parse_name
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Where a value stands: `("models", 0, "name")`."""
@@ -47,6 +47,9 @@ KEYLESS_KINDS: Final = frozenset({"demo", "ollama"})
 IMPLICIT_PROVIDERS: Final = frozenset({*API_KEY_VARIABLES, "demo"})
 """Providers that a model may name without an entry under `providers`; `ollama` is not one of them, since its
 default address is our own."""
+
+_CLASS: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
+"""A kind of one's own: `module:Class`."""
 
 _CLOUD_SUFFIXES: Final = (":cloud", "-cloud")
 
@@ -157,7 +160,7 @@ class Provider(_Section):
     """One account at one provider.
 
     Args:
-        kind: A key of `backends.BACKENDS`; empty: what the entry itself is called.
+        kind: A key of `backends.BACKENDS`, or a `module:Class` of one's own; empty: what the entry is called.
         api: For kind `openai`; None: each model's own.
         base_url: As the SDK takes it: openai with `/v1`, anthropic and google without a version.
         api_key: One key, several (used in turn), or `none`.
@@ -237,9 +240,9 @@ class Config(_Section):
 
     def _faults(self) -> Iterator[tuple[KeyPath, str]]:
         for name, provider in self.providers.items():
-            if (provider.kind or name) not in BACKENDS:
+            if (provider.kind or name) not in BACKENDS and not _CLASS.match(provider.kind):
                 where: KeyPath = ("providers", name, "kind") if provider.kind else ("providers", name)
-                yield where, f"provider '{name}' needs a kind: {', '.join(BACKENDS)}"
+                yield where, f"provider '{name}' needs a kind: {', '.join(BACKENDS)}, or module:Class"
         taken: dict[str, str] = {}
         for index, model in enumerate(self.models):
             path = ("models", index)
@@ -266,13 +269,13 @@ def _name_faults(model: ModelConfig, path: KeyPath, taken: dict[str, str]) -> It
             )
             continue
         try:
-            normal = normalise_name(name).lower()
-        except BridgeError:
+            key = parse_name(name).key
+        except InvalidName:
             yield (
                 place,
                 f"{what} is not a name Ollama clients accept; letters, digits, '.', '_', '-', then ':tag' if you like",
             )
             continue
-        if normal in taken:
-            yield place, f"{what} is taken by model '{taken[normal]}'"
-        taken[normal] = model.name
+        if key in taken:
+            yield place, f"{what} is taken by model '{taken[key]}'"
+        taken[key] = model.name

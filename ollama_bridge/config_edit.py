@@ -133,7 +133,8 @@ class _Draft:
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         data = self._data()
-        data["models"] = [*(data.get("models") or ()), dict(entry)]
+        said = {key: list(value) if isinstance(value, tuple) else value for key, value in entry.items()}
+        data["models"] = [*(data.get("models") or ()), said]
         self._take(Splice(self.text, self._label).append_model(entry), data)
 
     def _take(self, text: str, meant: Mapping[str, Any]) -> None:

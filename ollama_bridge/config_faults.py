@@ -49,8 +49,9 @@ def faults(error: ValidationError) -> list[Fault]:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`; did you mean '…'?`, or nothing when no known word is near."""
-    near = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    spellings = {one.lower(): one for one in known}
+    near = get_close_matches(word.lower(), spellings, n=1)
+    return f"; did you mean '{spellings[near[0]]}'?" if near else ""
 
 
 def dotted(path: KeyPath) -> str:

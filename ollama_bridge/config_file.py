@@ -13,18 +13,20 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
 from ollama_bridge.catalog import ModelConfig
 from ollama_bridge.config import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, KEYLESS_KINDS, Config, KeyPath
 from ollama_bridge.config_faults import faults, suggestion
-from ollama_bridge.config_yaml import Tree, read
-from ollama_bridge.errors import BridgeError, ConfigError
+from ollama_bridge.errors import ConfigError
 from ollama_bridge.masking import mask
-from ollama_bridge.names import normalise_name
+from ollama_bridge.names import InvalidName, parse_name
 from ollama_bridge.registry import catalogue_models
+
+if TYPE_CHECKING:
+    from ollama_bridge.config_yaml import Tree
 
 FILE_NAME: Final = "config.yaml"
 DEFAULT: Final = "default"
@@ -114,8 +116,8 @@ class Source:
     def parse(self, text: str | None) -> Loaded:
         """The configuration if the file held `text`."""
         environ, names = self._environment()
-        tree = read(text or "", str(self.path), environ)
-        if not isinstance(tree.data, dict | None):
+        tree = _tree(text, str(self.path), environ) if text else None
+        if tree is not None and not isinstance(tree.data, dict | None):
             raise ConfigError(f"{self.path}:1: must hold keys with values, as in 'server: {{port: 11434}}'")
         return _Assembly(self, tree, environ, names).loaded()
 
@@ -162,11 +164,11 @@ def find(config: Config, name: str) -> tuple[int, ModelConfig]:
     Raises:
         ConfigError: There is none; the message names the nearest.
     """
-    names = {_folded(alias): index for index, model in enumerate(config.models) for alias in model.aliases}
-    names.update({_folded(model.name): index for index, model in enumerate(config.models)})
+    names = {_key(alias): index for index, model in enumerate(config.models) for alias in model.aliases}
+    names.update({_key(model.name): index for index, model in enumerate(config.models)})
     try:
-        index = names.get(_folded(name))
-    except BridgeError:
+        index = names.get(_key(name))
+    except InvalidName:
         index = None
     if index is None:
         known = [spelling for model in config.models for spelling in (model.name, *model.aliases)]
@@ -178,14 +180,15 @@ class _Assembly:
     """Puts flags over environment over file, then adds what the catalogue offers."""
 
     def __init__(
-        self, source: Source, tree: Tree, environ: Mapping[str, str], names: Mapping[str, str]
+        self, source: Source, tree: "Tree | None", environ: Mapping[str, str], names: Mapping[str, str]
     ) -> None:
         self._source = source
-        self._tree = tree
+        self._lines = tree.lines if tree else {}
+        self._expanded = tree.expanded if tree else set()
         self._environ = environ
         self._names = names
-        self._data: dict[str, Any] = dict(tree.data or {})
-        self._origins = {place: f"{source.path}:{line}" for place, line in tree.lines.items()}
+        self._data: dict[str, Any] = (tree and tree.data) or {}
+        self._origins = {place: f"{source.path}:{line}" for place, line in self._lines.items()}
 
     def loaded(self) -> Loaded:
         self._take_variables()
@@ -263,16 +266,16 @@ class _Assembly:
         while nearest and nearest not in self._origins:
             nearest = nearest[:-1]
         origin = self._origins.get(nearest, str(self._source.path))
-        return (self._tree.lines.get(nearest, 0), origin), origin
+        return (self._lines.get(nearest, 0), origin), origin
 
     def _is_expanded(self, path: KeyPath) -> bool:
-        return any(place[: len(path)] == path for place in self._tree.expanded)
+        return any(place[: len(path)] == path for place in self._expanded)
 
 
 def _offered(written: Config) -> Iterator[ModelConfig]:
     """What the catalogue adds: the models of each provider that can answer, less the names that are taken."""
-    taken = {_folded(model.name) for model in written.models}
-    taken |= {_folded(alias) for model in written.models if model.enabled for alias in model.aliases}
+    taken = {_key(model.name) for model in written.models}
+    taken |= {_key(alias) for model in written.models if model.enabled for alias in model.aliases}
     for name, provider in written.providers.items():
         kind = provider.kind or name
         # `acme: {kind: openai, base_url: …}` serves models of its own, not OpenAI's.
@@ -280,13 +283,19 @@ def _offered(written: Config) -> Iterator[ModelConfig]:
         if elsewhere or not (provider.api_key or kind in KEYLESS_KINDS):
             continue
         for model in catalogue_models(kind, name):
-            if (folded := _folded(model.name)) not in taken:
-                taken.add(folded)
+            if (key := _key(model.name)) not in taken:
+                taken.add(key)
                 yield model
 
 
-def _folded(name: str) -> str:
-    return normalise_name(name).lower()
+def _key(name: str) -> str:
+    return parse_name(name).key
+
+
+def _tree(text: str, label: str, variables: Mapping[str, str]) -> "Tree":
+    from ollama_bridge.config_yaml import read  # noqa: PLC0415 - who has no file need not wait for a YAML reader
+
+    return read(text, label, variables)
 
 
 def _read_text(path: Path) -> str | None:

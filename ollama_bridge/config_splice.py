@@ -148,4 +148,6 @@ def _scalar(value: object) -> str:
     """A value on one line; text in quotes, as JSON has them, unless it is plainly a word."""
     if isinstance(value, str) and _PLAIN.match(value) and value.lower() not in _SPECIAL:
         return value
-    return orjson.dumps(value).decode()
+    # JSON leaves control characters above U+007F and line separators as they are, YAML forbids some of them.
+    said = orjson.dumps(value).decode()
+    return "".join(sign if sign.isprintable() else f"\\U{ord(sign):08x}" for sign in said)

@@ -8,7 +8,8 @@ request, and at DEBUG of what is in it.
 import logging
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -46,7 +47,7 @@ def configure(level: LogLevel, *, json: bool | None = None, secrets: Iterable[st
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,  # loggers made before a second call must follow it
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=early,
@@ -65,6 +66,13 @@ def configure(level: LogLevel, *, json: bool | None = None, secrets: Iterable[st
     root.setLevel(level.upper())
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
+        """Name what went wrong and no more; the standard handler prints the event as it came, keys and all."""
+        with suppress(Exception):
+            self.stream.write(f"an event of {record.name} could not be logged: {sys.exc_info()[0]!r}\n")
 
 
 def _renderers(json: bool | None) -> list[Processor]:

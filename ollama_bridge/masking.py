@@ -17,7 +17,9 @@ _ISSUED: Final = (
     r"(sk-ant-|sk-or-|sk-proj-|sk-|AIza|AQ\.|gsk_|xai-|hf_|ghp_|github_pat_|nvapi-|pplx-|AKIA|eyJ)"
     r"[A-Za-z0-9_.\-+/=*]{8,}"
 )
-_ANNOUNCED: Final = r"(?i:((?:bearer|basic)\s+|(?:x-)?api[-_]?key[\"']?\s*[=:]\s*[\"']?))[^\s\"',;&}]{4,}"
+_ANNOUNCED: Final = (
+    r"(?i:(bearer\s+|authorization:\s*basic\s+|api[-_]?key[\"']?\s*[=:]\s*[\"']?))[^\s\"',;&}]{6,}"
+)
 _LOOKS_LIKE_A_KEY: Final = re.compile(f"{_ISSUED}|{_ANNOUNCED}")
 
 

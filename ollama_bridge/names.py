@@ -16,6 +16,7 @@ such a name is found if the operator offers it, and unknown otherwise.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -61,6 +62,7 @@ class Name:
         return self.shortest.lower()
 
 
+@lru_cache(maxsize=4096)
 def parse_name(name: str) -> Name:
     """Read a name in any of its spellings.
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from ollama_bridge.stepping import Step
+from ollama_bridge.stepping import Waiting, start
 
 
 async def value():
@@ -13,9 +13,7 @@ async def value():
 
 async def test_what_is_ready_needs_no_waiting():
     """An awaitable that never suspends is finished by the first step."""
-    step = Step(value())
-    assert step.ready
-    assert step.value == 7
+    assert start(value()) == 7
 
 
 async def test_what_waits_is_finished_by_awaiting():
@@ -27,17 +25,16 @@ async def test_what_waits_is_finished_by_awaiting():
         await asyncio.sleep(0)
         return 7
 
-    step = Step(wait())
-    assert not step.ready
+    step = start(wait())
+    assert isinstance(step, Waiting)
     asyncio.get_running_loop().call_soon(gate.set)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert await step == 7
-    assert step.value == 7
 
 
 async def test_errors_come_out_where_they_happen():
-    """At the first step from the constructor, later from the await."""
+    """At once from `start`, later from the await."""
 
     async def fail(wait):
         if wait:
@@ -45,8 +42,8 @@ async def test_errors_come_out_where_they_happen():
         raise LookupError
 
     with pytest.raises(LookupError):
-        Step(fail(wait=False))
-    step = Step(fail(wait=True))
+        start(fail(wait=False))
+    step = start(fail(wait=True))
     with pytest.raises(LookupError):
         await step
 
@@ -64,7 +61,7 @@ async def test_failing_a_step_lets_it_clean_up():
             cleaned.append(True)
 
     reply = events()
-    step = Step(anext(reply))
+    step = start(anext(reply))
     with pytest.raises(ConnectionResetError):
         await step.fail(ConnectionResetError())
     assert cleaned == [True]
@@ -82,7 +79,7 @@ async def test_cancelling_the_waiting_task_reaches_the_awaitable():
             seen.append(True)
             raise
 
-    step = Step(wait())
+    step = start(wait())
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await step
@@ -98,4 +95,4 @@ async def test_an_awaitable_may_swallow_what_is_thrown():
         except ConnectionResetError:
             return 7
 
-    assert await Step(stubborn()).fail(ConnectionResetError()) == 7
+    assert await start(stubborn()).fail(ConnectionResetError()) == 7

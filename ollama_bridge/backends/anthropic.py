@@ -13,7 +13,6 @@ from ollama_bridge.backends.anthropic_request import prepare
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.sdk import (
     REHEARSAL_URL,
-    STAINLESS_HEADERS,
     USER_AGENT,
     encode,
     http_client,
@@ -42,19 +41,26 @@ STOP_REASONS: Final[Mapping[str, FinishReason]] = {
 _DECLINED: Final = "The model declined to answer."
 
 
+class _Client(AsyncAnthropic):
+    def platform_headers(self) -> dict[str, str]:
+        return {}  # what machine this is concerns nobody
+
+
 class AnthropicBackend:
     """One Anthropic account, or somebody who speaks its Messages API. Make it inside the running loop."""
 
     def __init__(self, settings: ProviderSettings) -> None:
         pin_loggers()
         self._failures = Failures(settings, DEFAULT_URL, "ANTHROPIC_API_KEY", anthropic.AnthropicError)
-        headers: dict[str, Any] = dict.fromkeys(STAINLESS_HEADERS, anthropic.Omit())
+        base_url = settings.base_url or DEFAULT_URL
+        # As a whole: the SDK would put it together anew for every request.
+        self._url = f"{base_url.rstrip('/')}/v1/messages"
         with neutral_environment():
-            self._client = AsyncAnthropic(
+            self._client = _Client(
                 api_key=next(filter(None, settings.api_keys), "none"),
-                base_url=settings.base_url or DEFAULT_URL,
+                base_url=base_url,
                 max_retries=0,
-                default_headers={**headers, "User-Agent": USER_AGENT, **settings.headers},
+                default_headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **settings.headers},
                 http_client=http_client(settings),
             )
 
@@ -66,7 +72,7 @@ class AnthropicBackend:
         content = encode(prepared.body)
         reader = Reader(self._failures, model, prepared.tool_names)
         with self._failures.mapped(model):
-            stream = await self._post("/v1/messages", content, prepared.headers)
+            stream = await self._post(self._url, content, prepared.headers)
             async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
                 payload: dict[str, Any] = {"type": "ping"}
                 async for batch in batches:

@@ -17,7 +17,6 @@ from ollama_bridge.backends.failures import ERROR_TYPES, Failures
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.backends.sdk import (
     REHEARSAL_URL,
-    STAINLESS_HEADERS,
     USER_AGENT,
     encode,
     http_client,
@@ -84,6 +83,11 @@ _APIS: Final = {
 }
 
 
+class _Client(openai.AsyncOpenAI):
+    def platform_headers(self) -> dict[str, str]:
+        return {}  # what machine this is concerns nobody
+
+
 class OpenAIBackend:
     """One provider that speaks OpenAI's APIs.
 
@@ -100,18 +104,18 @@ class OpenAIBackend:
         self._failures = Failures(
             settings, DEFAULT_URL, "OPENAI_API_KEY", openai.OpenAIError, OPENAI_ERROR_TYPES
         )
+        self._url = (settings.base_url or DEFAULT_URL).rstrip("/")
         # Without this the SDK would send OPENAI_ORG_ID and OPENAI_CUSTOM_HEADERS to whoever base_url is.
         with neutral_environment():
-            self._client = openai.AsyncOpenAI(
+            self._client = _Client(
                 api_key=keys[0] if keys else _NO_KEY,
-                base_url=settings.base_url or DEFAULT_URL,
+                base_url=self._url,
                 max_retries=0,  # the retry policy owns retrying
                 http_client=http_client(settings),
             )
-        # Per request, not per client: two of the X-Stainless headers can only be left out here.
-        self._headers: dict[str, str | openai.Omit] = {
-            **{name: openai.Omit() for name in STAINLESS_HEADERS},
+        self._headers: dict[str, str] = {
             "User-Agent": USER_AGENT,
+            "Accept-Encoding": "identity",
             **settings.headers,
         }
 
@@ -135,7 +139,7 @@ class OpenAIBackend:
         )
         words = StopWords(prepared.stops) if prepared.stops else None
         with self._failures.mapped(model):
-            stream = await self._post(api.path, content)
+            stream = await self._post(self._url + api.path, content)
             async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
                 async for batch in batches:
                     spoke = False

@@ -4,6 +4,7 @@ Data goes to stdout, all else to stderr. An operator's mistake is one line and e
 """
 
 import importlib
+import os
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,6 +13,9 @@ import click
 from ollama_bridge import __version__
 from ollama_bridge.cli.options import config_options
 from ollama_bridge.errors import ConfigError
+
+# Looking for plugins of pydantic's among all that is installed would double the time that `models` takes to begin.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 _NOUNS: Final[Mapping[str, str]] = {
     "serve": "ollama_bridge.cli.serve:serve",
@@ -72,7 +76,7 @@ def _in_one_line(exc: click.UsageError) -> click.ClickException:
 @config_options
 @click.version_option(__version__, prog_name="ollama-bridge")
 def main() -> None:
-    r"""Be Ollama to every IDE and client, and answer from Claude, GPT, Gemini and others.
+    """Be Ollama to every IDE and client, and answer from Claude, GPT, Gemini and others.
 
     \b
         $ ollama-bridge serve

@@ -18,7 +18,7 @@ from ollama_bridge.masking import MASK, mask
 @config_options
 @click.pass_context
 def config(ctx: click.Context) -> None:
-    r"""Show, check or begin the configuration.
+    """Show, check or begin the configuration.
 
     \b
         $ ollama-bridge config
@@ -34,7 +34,7 @@ def config(ctx: click.Context) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
 @click.pass_context
 def show(ctx: click.Context, origin: bool, as_json: bool) -> None:
-    r"""Print every value in force, keys masked.
+    """Print every value in force, keys masked.
 
     \b
         $ ollama-bridge config show --origin
@@ -47,7 +47,7 @@ def show(ctx: click.Context, origin: bool, as_json: bool) -> None:
 @config_options
 @click.pass_context
 def path(ctx: click.Context) -> None:
-    r"""Print where the configuration file is, or would be.
+    """Print where the configuration file is, or would be.
 
     \b
         $ ollama-bridge config path
@@ -59,7 +59,7 @@ def path(ctx: click.Context) -> None:
 @config_options
 @click.pass_context
 def check(ctx: click.Context) -> None:
-    r"""Say whether `serve` would accept the configuration: exit code 0 or 2.
+    """Say whether `serve` would accept the configuration: exit code 0 or 2.
 
     \b
         $ ollama-bridge config check
@@ -70,7 +70,9 @@ def check(ctx: click.Context) -> None:
         click.echo(f"note: {note}", err=True)
     shown = sum(model.enabled for model in loaded.models)
     what = where.path if where.text() is not None else f"{where.path} does not exist, which"
-    click.echo(f"{what} is fine: {shown} models of {', '.join(loaded.providers)}", err=True)
+    click.echo(
+        f"{what} is fine: {shown} model{'' if shown == 1 else 's'} of {', '.join(loaded.providers)}", err=True
+    )
 
 
 @config.command("init")
@@ -78,7 +80,7 @@ def check(ctx: click.Context) -> None:
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
 @click.pass_context
 def init(ctx: click.Context, force: bool) -> None:
-    r"""Write a commented example to start with.
+    """Write a commented example to start with.
 
     \b
         $ ollama-bridge config init

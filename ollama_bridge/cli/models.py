@@ -24,7 +24,7 @@ names_argument = click.argument("names", nargs=-1, required=True, metavar="NAMEâ
 @click.option("--all", "show_all", is_flag=True, help="Disabled models too.")
 @click.pass_context
 def models(ctx: click.Context, as_json: bool, show_all: bool) -> None:
-    r"""List the models clients can ask for, and who answers.
+    """List the models clients can ask for, and who answers.
 
     \b
         $ ollama-bridge models
@@ -40,7 +40,7 @@ def models(ctx: click.Context, as_json: bool, show_all: bool) -> None:
 @click.option("--all", "show_all", is_flag=True, help="Disabled models too.")
 @click.pass_context
 def list_models(ctx: click.Context, as_json: bool, show_all: bool) -> None:
-    r"""The same as `models` alone.
+    """The same as `models` alone.
 
     \b
         $ ollama-bridge models list --all
@@ -54,7 +54,7 @@ def list_models(ctx: click.Context, as_json: bool, show_all: bool) -> None:
 @json_option
 @click.pass_context
 def show_model(ctx: click.Context, name: str, as_json: bool) -> None:
-    r"""Show all that is known about a model.
+    """Show all that is known about a model.
 
     \b
         $ ollama-bridge models show demo
@@ -74,7 +74,7 @@ def show_model(ctx: click.Context, name: str, as_json: bool) -> None:
 @config_options
 @click.pass_context
 def enable_models(ctx: click.Context, names: Sequence[str]) -> None:
-    r"""Show models to clients again; a running daemon follows within a second.
+    """Show models to clients again; a running daemon follows within a second.
 
     \b
         $ ollama-bridge models enable demo
@@ -87,7 +87,7 @@ def enable_models(ctx: click.Context, names: Sequence[str]) -> None:
 @config_options
 @click.pass_context
 def disable_models(ctx: click.Context, names: Sequence[str]) -> None:
-    r"""Hide models from clients; a running daemon follows within a second.
+    """Hide models from clients; a running daemon follows within a second.
 
     \b
         $ ollama-bridge models disable demo
@@ -111,7 +111,7 @@ def disable_models(ctx: click.Context, names: Sequence[str]) -> None:
 @click.option("--alias", "aliases", multiple=True, help="Another name for it; may be repeated.")
 @click.pass_context
 def add_model(ctx: click.Context, /, **entry: Any) -> None:
-    r"""Add a model to the configuration file.
+    """Add a model to the configuration file.
 
     \b
         $ ollama-bridge models add fast --backend demo --alias quick
@@ -119,7 +119,8 @@ def add_model(ctx: click.Context, /, **entry: Any) -> None:
     from ollama_bridge import config_edit  # noqa: PLC0415 - only those who write need it
 
     where = source(ctx)
-    config_edit.add_model(where, {key: value for key, value in entry.items() if value})
+    # click hands options over in the order they were typed; the file has them in the schema's.
+    config_edit.add_model(where, {key: entry[key] for key in ModelConfig.model_fields if entry.get(key)})
     click.echo(f"added '{entry['name']}' to {where.path}", err=True)
 
 
@@ -129,7 +130,7 @@ def add_model(ctx: click.Context, /, **entry: Any) -> None:
 @config_options
 @click.pass_context
 def alias_model(ctx: click.Context, name: str, alias: str) -> None:
-    r"""Let a model answer to one more name.
+    """Let a model answer to one more name.
 
     \b
         $ ollama-bridge models alias demo gpt-4
@@ -153,12 +154,16 @@ def _list(ctx: click.Context, *, as_json: bool, show_all: bool) -> None:
     if as_json:
         for row in rows:
             click.echo(orjson.dumps(row))
-    elif sys.stdout.isatty():
+    elif _on_a_terminal():
         _print_table(rows)
     else:
         _print_columns([_COLUMNS, *([_cell(row[column]) for column in _COLUMNS] for row in rows)])
     if not rows:
         click.echo("no model is enabled; 'ollama-bridge models --all' shows the others", err=True)
+
+
+def _on_a_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _print_columns(lines: Sequence[Sequence[str]]) -> None:

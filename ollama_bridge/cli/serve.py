@@ -29,7 +29,7 @@ _PLACES: Final[Mapping[str, tuple[str, ...]]] = {
 @click.option("--delay-ms", type=click.IntRange(0, 60_000), help="Milliseconds between lines.")
 @click.pass_context
 def serve(ctx: click.Context, /, **given: object) -> None:
-    r"""Answer clients until told to stop.
+    """Answer clients until told to stop.
 
     Changes of the configuration file take effect at once; a bad one changes nothing.
 

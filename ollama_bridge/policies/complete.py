@@ -4,13 +4,13 @@ A connection that ends cleanly in the middle of an answer ends the streams of al
 word (`spec/providers.md` §3.2), so every backend yields `Finish` only when the provider said so.
 """
 
-import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 from ollama_bridge.chat import Backend, ChatRequest, Reply
 from ollama_bridge.errors import UpstreamBroken
 from ollama_bridge.events import Finish
+from ollama_bridge.stepping import exhaust
 
 LINGER_S: Final = 0.25
 """Seconds a provider gets, after `Finish`, to end its body: only then can its connection be used again."""
@@ -28,19 +28,12 @@ class Complete:
             async for event in events:
                 yield event
                 if type(event) is Finish:
-                    await _linger(events)
+                    # The answer is whole; how its connection ends is of no interest.
+                    with suppress(Exception):
+                        await exhaust(events, within_s=LINGER_S)
                     return
         raise UpstreamBroken(
             "the connection ended before the answer was complete; ask again",
             provider=request.target.provider,
             model=request.target.model,
         )
-
-
-async def _linger(events: Reply) -> None:
-    try:
-        async with asyncio.timeout(LINGER_S):
-            async for _ in events:
-                pass
-    except Exception:  # noqa: BLE001, S110 - the answer is whole; how its connection ends is of no interest
-        pass

@@ -16,11 +16,11 @@ from ollama_bridge.errors import BridgeError
 from ollama_bridge.events import Event, Finish
 from ollama_bridge.server.connection import ClientLeft
 from ollama_bridge.server.middleware import internal_error, note
-from ollama_bridge.stepping import Step
+from ollama_bridge.stepping import Waiting, start
 from ollama_bridge.surfaces.ollama import JSON, NDJSON
 
-WRITE_BYTES: Final = 64 * 1024
-"""Lines are gathered up to about this size before they are written even in the middle of a burst."""
+MOST_LINES: Final = 512
+"""Lines are gathered up to this number before they are written even in the middle of a burst."""
 
 
 class Encoder(Protocol):
@@ -71,42 +71,45 @@ async def deliver(
 
 async def _write_all(response: web.StreamResponse, first: Event, events: Reply, encoder: Encoder) -> bytes:
     """Write everything but the last lines, which are returned."""
-    lines = b""
+    encode = encoder.encode
+    lines: list[bytes] = []
     event = first
     try:
-        lines = encoder.encode(first)
+        lines.append(encode(first))
         while type(event) is not Finish:
-            step = Step(anext(events))
-            if not step.ready:
+            step = start(anext(events))
+            if isinstance(step, Waiting):
                 if lines:
-                    await _flush(response, lines, step)
-                    lines = b""
-                await step
-            event = step.value
-            lines += encoder.encode(event)
-            if len(lines) > WRITE_BYTES:
+                    await _flush(response, b"".join(lines), step)
+                    lines.clear()
+                event = await step
+            else:
+                event = step
+            lines.append(encode(event))
+            if len(lines) > MOST_LINES:
                 with _leaving():
-                    await response.write(lines)
-                lines = b""
+                    await response.write(b"".join(lines))
+                lines.clear()
     except BridgeError as exc:
         note(exc)
-        lines += encoder.error(exc)
+        lines.append(encoder.error(exc))
     except ClientLeft:
         raise
     except Exception as exc:  # noqa: BLE001 - a bug; it is logged
-        lines += encoder.error(internal_error(exc))
-    return lines
+        lines.append(encoder.error(internal_error(exc)))
+    return b"".join(lines)
 
 
-async def _flush(response: web.StreamResponse, lines: bytes, pending: Step[Event]) -> None:
+async def _flush(response: web.StreamResponse, lines: bytes, pending: Waiting[Event]) -> None:
     """Write while `pending` waits; if that fails, `pending` is cancelled and cleaned up first."""
     try:
-        with _leaving():
-            await response.write(lines)
-    except BaseException:
+        await response.write(lines)
+    except BaseException as exc:
         # Not the client's exception: inside, a ConnectionResetError would look like the provider's fault.
         with suppress(BaseException):
             await pending.fail(asyncio.CancelledError())
+        if isinstance(exc, ConnectionError):
+            raise ClientLeft from exc
         raise
 
 

@@ -11,6 +11,7 @@ import codecs
 import json
 import math
 import re
+from functools import cache
 from typing import Any, Final, NoReturn, Self
 
 import orjson
@@ -26,16 +27,17 @@ _KEPT_DEPTH: Final = 400
 _STRING: Final = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+'
 _NUMBER: Final = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+"
 _SCALAR: Final = rb'(?:%b"|%b|true|false|null)' % (_STRING, _NUMBER)
+_S: Final = rb"[ \t\r\n]*+"
 
-_space: Final = re.compile(rb"[ \t\r\n]*+")
+_space: Final = re.compile(_S)
 _scalar: Final = re.compile(_SCALAR)
 _open_string: Final = re.compile(_STRING)
 _hex: Final = re.compile(rb"[0-9a-fA-F]{0,4}")
-# Runs of scalars are skipped at the speed of the regular expression: a large body has millions of them.
-_items: Final = re.compile(rb"(?:[ \t\r\n]*+,[ \t\r\n]*+%b(?=[ \t\r\n]*+[,\]]))*+" % _SCALAR)
-_fields: Final = re.compile(
-    rb'(?:[ \t\r\n]*+,[ \t\r\n]*+%b"[ \t\r\n]*+:[ \t\r\n]*+%b(?=[ \t\r\n]*+[,}]))*+' % (_STRING, _SCALAR)
-)
+LARGE_BYTES: Final = 65_536
+"""From here on it pays to compile the expressions that skip runs of simple values."""
+
+_RUN_DEPTH: Final = 2
+
 _BROKEN_NUMBERS: Final = (
     (re.compile(rb"-(?![0-9])"), "in numeric literal"),
     (re.compile(rb"-?(?:0|[1-9][0-9]*+)\.(?![0-9])"), "after decimal point in numeric literal"),
@@ -75,8 +77,11 @@ def parse(body: bytes) -> Any:
     """
     try:
         return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        text = first_value(body)
+    except orjson.JSONDecodeError as refused:
+        if refused.msg.startswith("unexpected content after document"):
+            text = refused.doc[: refused.pos]
+        else:
+            text = first_value(body)
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:  # all that is left to refuse: a number too large for a float
@@ -104,9 +109,10 @@ def dump(value: Any) -> bytes:
 
 def escape(encoded: bytes) -> bytes:
     """Already encoded JSON, with the five characters that Go escapes for the sake of HTML."""
-    if b"<" in encoded or b">" in encoded or b"&" in encoded:
+    # Asked by number: `b"<" in encoded` is ten times as slow.
+    if 0x3C in encoded or 0x3E in encoded or 0x26 in encoded:
         encoded = encoded.replace(b"<", rb"\u003c").replace(b">", rb"\u003e").replace(b"&", rb"\u0026")
-    if b"\xe2\x80" in encoded:
+    if 0xE2 in encoded:
         encoded = encoded.replace(b"\xe2\x80\xa8", rb"\u2028").replace(b"\xe2\x80\xa9", rb"\u2029")
     return encoded
 
@@ -129,6 +135,26 @@ def first_value(body: bytes) -> str:
     return _without_lone_surrogates(b"".join(kept).decode("utf-8", "ollama_bridge.gojson"))
 
 
+@cache
+def _runs() -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """What continues an array, and an object, as far as its values are simple.
+
+    A large body has millions of values: those of two levels or less are skipped at the speed of the regular
+    expression. Compiled only when needed, for that takes longer than most requests.
+    """
+    value = _SCALAR
+    for _ in range(_RUN_DEPTH):
+        field = rb'%b"%b:%b%b%b' % (_STRING, _S, _S, value, _S)
+        item = value + _S
+        value = rb"(?>%b|\[%b(?:%b(?:,%b%b)*+)?+\]|\{%b(?:%b(?:,%b%b)*+)?+\})" % (
+            *(_SCALAR, _S, item, _S, item),
+            *(_S, field, _S, field),
+        )
+    items = rb"(?:%b,%b%b(?=%b[,\]]))*+" % (_S, _S, value, _S)
+    fields = rb'(?:%b,%b%b"%b:%b%b(?=%b[,}]))*+' % (_S, _S, _STRING, _S, _S, value, _S)
+    return re.compile(items), re.compile(fields)
+
+
 class _Scanner:
     """Finds the end of the first value without recursion, or words the error as Go would."""
 
@@ -138,6 +164,7 @@ class _Scanner:
         self.too_deep: list[tuple[int, int]] = []
         self._closers = bytearray()  # the bracket that ends each open array or object, outermost first
         self._cut = 0
+        self._runs = _runs() if len(body) >= LARGE_BYTES else None
 
     def run(self) -> None:
         """Move `position` behind the first value."""
@@ -173,8 +200,9 @@ class _Scanner:
         """Close what ends here; True if another value must follow."""
         while self._closers:
             in_object = self._closers[-1] == _CLOSES[b"{"]
-            run = (_fields if in_object else _items).match(self.body, self.position)
-            self.position = run.end()  # type: ignore[union-attr]  # always matches, if only nothing
+            if self._runs and len(self._closers) <= MAX_DEPTH - _RUN_DEPTH:
+                run = self._runs[in_object].match(self.body, self.position)
+                self.position = run.end()  # type: ignore[union-attr]  # always matches, if only nothing
             found = self._next()
             if found == b",":
                 self.position += 1
@@ -200,10 +228,14 @@ class _Scanner:
         self.position += 1
 
     def _literal(self) -> None:
+        found = _scalar.match(self.body, self.position)
+        if found and self.body[found.end() : found.end() + 1] not in {b".", b"e", b"E"}:
+            self.position = found.end()
+            return
         for pattern, context in _BROKEN_NUMBERS:
             if broken := pattern.match(self.body, self.position):
                 self._fail(broken.end(), context)
-        if found := _scalar.match(self.body, self.position):
+        if found:  # and what follows it is wrong for another reason
             self.position = found.end()
         elif word := _WORDS.get(self.body[self.position] if self.position < len(self.body) else 0):
             right = 1

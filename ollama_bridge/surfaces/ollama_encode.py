@@ -93,10 +93,10 @@ class _Encoder(ABC):
         self._arrived_ns = started_ns if arrived_ns is None else arrived_ns
         self._epoch_ns = (now() - _EPOCH) // timedelta(microseconds=1) * 1000 - started_ns
         self._stamped_ns = 0
-        self._second = -1
+        self._second_ns = 0
         self._head = b""
         self._before_time = b'{"model":%b,"created_at":"' % gojson.dump(model)
-        self._first_ns: int | None = None
+        self._first_ns = 0
         self._pieces = 0
         self._calls = 0
         self._folded: list[Event] = []
@@ -108,10 +108,9 @@ class _Encoder(ABC):
         match event:
             case TextDelta():
                 before, after = self._shape.text
-                line = self._stamp(now_ns) + before + _text(event.text) + after
                 if event.logprobs:
-                    return line + b',"logprobs":' + _logprobs(event.logprobs) + b"}\n"
-                return line + b"}\n"
+                    after = after[:-2] + b',"logprobs":' + _logprobs(event.logprobs) + after[-2:]
+                return self._stamp(now_ns) + before + _text(event.text) + after
             case ThinkingDelta():
                 before, after = self._shape.thinking
                 return self._stamp(now_ns) + before + _text(event.text) + after
@@ -154,20 +153,23 @@ class _Encoder(ABC):
 
     def _mark(self) -> int:
         now_ns = self._clock_ns()
-        if self._first_ns is None:
+        if not self._pieces:
             self._first_ns = now_ns
         self._pieces += 1
         return now_ns
 
     def _stamp(self, now_ns: int) -> bytes:
         """The line up to and including the time: nanoseconds without trailing zeros, never twice the same."""
-        wall_ns = max(self._epoch_ns + now_ns, self._stamped_ns + 1)
+        wall_ns = self._epoch_ns + now_ns
+        if wall_ns <= self._stamped_ns:
+            wall_ns = self._stamped_ns + 1
         self._stamped_ns = wall_ns
-        second, fraction = divmod(wall_ns, _SECOND_NS)
-        if second != self._second:
-            self._second = second
+        fraction_ns = wall_ns - self._second_ns
+        if fraction_ns >= _SECOND_NS:
+            second, fraction_ns = divmod(wall_ns, _SECOND_NS)
+            self._second_ns = second * _SECOND_NS
             self._head = self._before_time + rfc3339(second).encode()
-        return self._head + (b".%09d" % fraction).rstrip(b"0").rstrip(b".")
+        return self._head + (b".%09d" % fraction_ns).rstrip(b"0.")
 
     def _metrics(self, usage: Usage, now_ns: int) -> bytes:
         """Durations in nanoseconds, none of them zero, for Go would leave those out, and so would clients break.
@@ -175,7 +177,6 @@ class _Encoder(ABC):
         A provider that does not count gets the least that is certainly true: a prompt has a token, and each
         piece of the answer has one.
         """
-        first_ns = now_ns if self._first_ns is None else self._first_ns
         output_tokens = usage.output_tokens or self._pieces - 1
         return (
             b',"total_duration":%d,"load_duration":%d,"prompt_eval_count":%d,"prompt_eval_duration":%d%b,"eval_duration":%d'
@@ -183,9 +184,9 @@ class _Encoder(ABC):
                 max(1, now_ns - self._arrived_ns),
                 max(1, self._asked_ns - self._arrived_ns),
                 max(1, usage.input_tokens),
-                max(1, first_ns - self._asked_ns),
+                max(1, self._first_ns - self._asked_ns),
                 b',"eval_count":%d' % output_tokens if output_tokens > 0 else b"",
-                max(1, now_ns - first_ns),
+                max(1, now_ns - self._first_ns),
             )
         )
 
@@ -201,7 +202,7 @@ class ChatEncoder(_Encoder):
     """
 
     _shape: ClassVar[_Shape] = _Shape(
-        text=(b'Z","message":{"role":"assistant","content":', b'},"done":false'),
+        text=(b'Z","message":{"role":"assistant","content":', b'},"done":false}\n'),
         thinking=(b'Z","message":{"role":"assistant","content":"","thinking":', b'},"done":false}\n'),
         tool_call=(b'Z","message":{"role":"assistant","content":"","tool_calls":[', b']},"done":false}\n'),
     )
@@ -231,7 +232,7 @@ class GenerateEncoder(_Encoder):
     """
 
     _shape: ClassVar[_Shape] = _Shape(
-        text=(b'Z","response":', b',"done":false'),
+        text=(b'Z","response":', b',"done":false}\n'),
         thinking=(b'Z","response":"","thinking":', b',"done":false}\n'),
         tool_call=(b'Z","response":"","done":false,"tool_calls":[', b"]}\n"),
     )

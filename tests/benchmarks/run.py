@@ -14,7 +14,8 @@ the machine. `ratio` also shows the smallest and the largest of the rounds.
 
     burst   16 clients, each reply 200 words that the upstream sends in one write: CPU of the target (its own,
             by the system's clock for that process) a word, and replies a second
-    first   one client: milliseconds from the request to the first byte of the reply's body
+    first   one client: milliseconds from the request to the first byte of the reply's body (p10 is what
+            the machine's other work disturbs least)
     paced   20 clients, 50 words a second each: CPU a word, when each word is a wake-up
     once    64 clients that do not stream (the bridge may stream from its provider all the same)
     start   seconds from the spawn to the first `GET /` 200, and the slowest `GET /` of the seconds
