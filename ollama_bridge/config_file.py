@@ -69,7 +69,7 @@ class Loaded:
         An entry of `models` or `providers` speaks for what stands in it; a section does not, for its other values
         are defaults.
         """
-        for length in range(len(path), 1, -1):
+        for length in range(len(path), min(len(path), 2) - 1, -1):
             if path[:length] in self.origins:
                 return self.origins[path[:length]]
         return DEFAULT

@@ -21,7 +21,7 @@ import structlog
 from aiohttp import web
 
 from ollama_bridge.backends import scrub_environment
-from ollama_bridge.config import Config
+from ollama_bridge.config import API_KEY_VARIABLES, Config
 from ollama_bridge.errors import BridgeError, ConfigError
 from ollama_bridge.gateway import Gateway, assemble
 from ollama_bridge.sd_notify import notify, watchdog
@@ -105,6 +105,9 @@ class Daemon:
         self._spawn(self._watch(config))
         self._spawn(watchdog())
         log.info("listening", url=self.url, models=len(self._gateway.registry.models()))
+        if {provider.kind or name for name, provider in config.providers.items()} == {"demo"}:
+            keys = ", ".join(variables[0] for variables in API_KEY_VARIABLES.values())
+            log.info("only the demo model answers until a key is set", names=keys)
         if not _is_loopback(config.server.host):
             log.warning(
                 "other machines can reach this port, and spend on your keys; `--host 127.0.0.1` keeps them out"

@@ -1,11 +1,13 @@
 """How the daemon's log looks: one line an event, to stderr, and never a key in it.
 
-On a terminal the lines are for eyes; elsewhere they are `key=value` (systemd, a file) or JSON. What other packages
+On a terminal the lines are for eyes; elsewhere they are `key=value` (systemd, a file) or JSON; the journal has a
+clock of its own. What other packages
 log through the standard library comes out the same way, but only from WARNING on: at INFO they tell of every
 request, and at DEBUG of what is in it.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -53,7 +55,6 @@ def configure(level: LogLevel, *, json: bool | None = None, secrets: Iterable[st
             foreign_pre_chain=early,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.StackInfoRenderer(),
                 structlog.processors.format_exc_info,
                 _masking(masker(secrets)),  # behind the traceback's rendering, for it may quote a key
@@ -76,13 +77,27 @@ class _Stderr(logging.StreamHandler[TextIO]):
 
 
 def _renderers(json: bool | None) -> list[Processor]:
+    utc = structlog.processors.TimeStamper(fmt="iso", utc=True)
     if json:
-        return [structlog.processors.JSONRenderer()]
+        return [utc, structlog.processors.JSONRenderer()]
     if sys.stderr.isatty():
-        plain = structlog.dev.plain_traceback
-        return [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
+        renderer = structlog.dev.ConsoleRenderer(
+            exception_formatter=structlog.dev.plain_traceback, pad_event_to=0, sort_keys=False
+        )
+        return [structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False), _without_logger, renderer]
+    stamped: list[Processor] = [] if "JOURNAL_STREAM" in os.environ else [utc]
     first = ["timestamp", "level", "event"]
-    return [_as_words, structlog.processors.LogfmtRenderer(key_order=first, bool_as_flag=False)]
+    return [
+        *stamped,
+        _as_words,
+        structlog.processors.LogfmtRenderer(key_order=first, drop_missing=True, bool_as_flag=False),
+    ]
+
+
+def _without_logger(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """For eyes the event says enough."""
+    event.pop("logger", None)
+    return event
 
 
 def _as_words(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

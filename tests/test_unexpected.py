@@ -17,7 +17,7 @@ CONFIG = {
     "providers": {"buggy": {"kind": "misbehaving", "api_key": KEY}},
     "models": [{"name": "m", "backend": "buggy", "capabilities": ["completion"]}],
 }
-TOLD = re.compile(r"internal error; the log says more under request_id ([0-9a-f]{12})")
+TOLD = re.compile(r"internal error; the log says more under request_id ([0-9a-f]{8})")
 
 
 @pytest.fixture

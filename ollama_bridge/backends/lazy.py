@@ -11,6 +11,7 @@ from contextlib import aclosing
 
 from ollama_bridge.backends import BACKENDS, ProviderSettings
 from ollama_bridge.chat import ChatRequest, Provider, Reply
+from ollama_bridge.errors import UpstreamRejected
 
 
 class LazyProvider:
@@ -45,7 +46,7 @@ class LazyProvider:
             self._loading.cancel()
         try:
             provider = await self._loading
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, Exception):  # noqa: BLE001 - what could not be loaded holds nothing open
             return
         await provider.aclose()
 
@@ -57,7 +58,12 @@ class LazyProvider:
 
     async def _load(self) -> Provider:
         backend: Callable[[ProviderSettings], Provider]
-        module, _, name = BACKENDS.get(self.settings.kind, self.settings.kind).partition(":")
-        backend = getattr(await asyncio.to_thread(importlib.import_module, module), name)
+        kind = self.settings.kind
+        module, _, name = BACKENDS.get(kind, kind).partition(":")
+        try:
+            backend = getattr(await asyncio.to_thread(importlib.import_module, module), name)
+        except (ImportError, AttributeError) as exc:
+            problem = f"its kind '{kind}' cannot be loaded: {exc}"
+            raise UpstreamRejected(problem, provider=self.settings.name, model="") from exc
         self._loaded = backend(self.settings)
         return self._loaded

@@ -1,7 +1,7 @@
 """`ollama-bridge models …`: which models clients can ask for, and who answers."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -172,18 +172,32 @@ def _print_columns(lines: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _print_table(rows: Iterable[dict[str, Any]]) -> None:
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console  # noqa: PLC0415 - 0.1 s that a script need not pay
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, header_style="bold")
-    for column in _COLUMNS:
+    # Columns that would say nothing are left out, so that the others fit into a narrow terminal.
+    plain = {
+        "aliases": not any(row["aliases"] for row in rows),
+        "backend_model": all(row["backend_model"] == row["name"].removesuffix(":latest") for row in rows),
+    }
+    columns = [column for column in _COLUMNS if not plain.get(column)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
         number = column in {"context_length", "max_tokens"}
-        table.add_column(column.replace("_", " "), justify="right" if number else "left", overflow="fold")
+        table.add_column(
+            column.replace("_", " "),
+            justify="right" if number else "left",
+            overflow="fold",
+            max_width=9 if number else None,
+            no_wrap=column in {"name", "backend"},
+        )
     for row in rows:
-        # Text, not str: names may hold what rich takes for markup.
-        cells = [Text(_cell(row[column])) for column in _COLUMNS]
+        # Text, not str: names may hold what rich takes for markup. That a model completes goes without saying.
+        cells = [
+            Text(_cell(row[column]).removeprefix("completion,").replace(",", ", ")) for column in columns
+        ]
         table.add_row(*cells, style="" if row["enabled"] else "dim strike")
     Console().print(table)
 

@@ -43,6 +43,12 @@ class Encoder(Protocol):
         ...
 
 
+class _Stream(web.StreamResponse):
+    """Its first lines are there when it begins, so the headers need not leave before them."""
+
+    _send_headers_immediately = False
+
+
 async def deliver(
     request: web.Request, events: Reply, encoder: Encoder, *, stream: bool
 ) -> web.StreamResponse:
@@ -59,7 +65,7 @@ async def deliver(
             async for event in events:
                 encoder.add(event)
             return web.Response(body=encoder.whole(), headers={"Content-Type": JSON})
-        response = web.StreamResponse(headers={"Content-Type": NDJSON})
+        response = _Stream(headers={"Content-Type": NDJSON})
         with _leaving():
             await response.prepare(request)
         last = await _write_all(response, first, events, encoder)

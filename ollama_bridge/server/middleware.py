@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 @web.middleware
 async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Name the exchange, log it once, and turn what nobody handled into `{"error"}`."""
-    request_id = uuid.uuid4().hex[:12]
+    request_id = uuid.uuid4().hex[:8]
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id)
     began_s = time.monotonic()
@@ -52,12 +52,13 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
     else:
         return response
     finally:
+        named = {"model": request[MODEL][:_SHOWN]} if MODEL in request else {}
         log.info(
             "request",
             method=request.method,
             path=request.path[:_SHOWN],
             status=status,
-            model=request.get(MODEL, "")[:_SHOWN],
+            **named,
             took_ms=round((time.monotonic() - began_s) * 1000, 1),
         )
 

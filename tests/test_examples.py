@@ -1,0 +1,181 @@
+"""Every example runs, without a key."""
+
+import os
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.backends.lazy import LazyProvider
+from ollama_bridge.config import Config
+from ollama_bridge.config_file import Source
+from ollama_bridge.errors import UpstreamRejected
+from running import ask, running
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+HELLO = {"messages": [{"role": "user", "content": "hello world"}], "stream": False}
+
+
+def environment(**extra):
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(EXAMPLES)]), **extra}
+
+
+def run(*command, **extra):
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        env=environment(**extra),
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+
+
+@contextmanager
+def started(*command):
+    """A program that serves, and the line in which it says where; ended by SIGTERM."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)], env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    try:
+        said = ""
+        while "event=listening" not in said:
+            line = process.stderr.readline()
+            assert line, f"it ended: {said}"
+            said += line
+        yield next(word.partition("=")[2] for word in said.split() if word.startswith("url="))
+    finally:
+        process.terminate()
+        _, rest = process.communicate(timeout=20)
+    assert process.returncode == 0, rest
+    assert "Traceback" not in rest
+
+
+def test_every_example_is_tested_and_in_the_readme():
+    """A file that nobody runs rots."""
+    here = Path(__file__).read_text()
+    readme = (ROOT / "README.md").read_text()
+    for path in EXAMPLES.iterdir():
+        if path.name != "__pycache__":
+            assert f'"{path.name}"' in here
+            assert f"(examples/{path.name})" in readme
+
+
+def test_the_minimal_configuration_is_fine():
+    """`config check` accepts it, and says that Claude still wants a key."""
+    done = run("-m", "ollama_bridge", "config", "check", "--config", EXAMPLES / "minimal.yaml")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "2 models of anthropic, demo" in done.stderr
+    assert "ANTHROPIC_API_KEY" in done.stderr
+
+
+async def test_the_minimal_configuration_serves():
+    """The demo answers; Claude answers under both names, or says which key is missing."""
+    config = (
+        Source(EXAMPLES / "minimal.yaml", required=True, flags={("server", "port"): ("--port", 0)})
+        .load()
+        .config
+    )
+    async with running(config) as daemon:
+        tags = (await ask(daemon.url, "GET", "/api/tags")).json
+        demo = await ask(daemon.url, "POST", "/api/chat", {"model": "demo", **HELLO})
+        claude = await ask(daemon.url, "POST", "/api/chat", {"model": "sonnet", **HELLO})
+    assert [model["name"] for model in tags["models"]] == ["claude:latest", "demo:latest"]
+    assert "You said: hello world" in demo.json["message"]["content"]
+    assert claude.status == 502
+    assert "ANTHROPIC_API_KEY" in claude.json["error"]
+
+
+def test_models_are_added_disabled_and_enabled():
+    """The lists before and after are printed, and a disabled model is not found."""
+    done = run(EXAMPLES / "add_model.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line for line in done.stdout.splitlines() if line.startswith(("At", "With", "  demo", "  fast", "  and"))] == [
+        "At first:",
+        "  demo:latest  32768 tokens, can completion, tools, vision, thinking",
+        "With one more:",
+        "  demo:latest  32768 tokens, can completion, tools, vision, thinking",
+        "  fast:latest, quick  8192 tokens, can completion, tools, vision, thinking",
+        "With demo disabled:",
+        "  fast:latest, quick  8192 tokens, can completion, tools, vision, thinking",
+        "  and who asks for it reads: model 'demo' not found",
+        "With demo enabled again:",
+        "  demo:latest  32768 tokens, can completion, tools, vision, thinking",
+        "  fast:latest, quick  8192 tokens, can completion, tools, vision, thinking",
+    ]  # fmt: skip
+    assert "quick says: Hello!" in done.stdout
+
+
+async def test_a_backend_of_ones_own_serves():
+    """The file run as a program is a whole bridge with one more kind of provider."""
+    with started(EXAMPLES / "custom_backend.py", 0) as url:
+        got = await ask(url, "POST", "/api/chat", {"model": "shout", **HELLO})
+    assert got.json["message"]["content"] == "HELLO WORLD !!!"
+    assert (got.json["prompt_eval_count"], got.json["eval_count"]) == (2, 3)
+
+
+async def test_a_backend_of_ones_own_is_found_from_a_configuration_file(tmp_path):
+    """The lines in its docstring work as they stand."""
+    text = (EXAMPLES / "custom_backend.py").read_text()
+    lines = text[text.index("    providers:") : text.index('"""\n\nimport')]
+    (tmp_path / "config.yaml").write_text("".join(line[4:] for line in lines.splitlines(keepends=True)))
+    with started("-m", "ollama_bridge", "serve", "--port", 0, "--config", tmp_path / "config.yaml") as url:
+        got = await ask(url, "POST", "/api/chat", {"model": "shout", **HELLO})
+    assert got.json["message"]["content"] == "HELLO WORLD !!!"
+
+
+def test_a_port_that_is_taken_is_one_line():
+    """Who tries the example beside a running bridge reads why it does not start."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = run(EXAMPLES / "custom_backend.py", other.getsockname()[1])
+    assert done.returncode == 1
+    assert "is in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["no_such_module:X", "json:NoSuchClass"])
+async def test_a_kind_that_cannot_be_loaded_names_itself(kind):
+    """The operator's typo is an error that says what was looked for, not a traceback."""
+    config = Config.model_validate(
+        {
+            "server": {"port": 0},
+            "providers": {"mine": {"kind": kind}},
+            "models": [{"name": "m", "backend": "mine"}],
+        }
+    )
+    async with running(config) as daemon:
+        got = await ask(daemon.url, "POST", "/api/chat", {"model": "m", **HELLO})
+    assert got.status == 502
+    assert got.json["error"].startswith(f"mine: its kind '{kind}' cannot be loaded: ")
+    with pytest.raises(UpstreamRejected):
+        await LazyProvider(ProviderSettings("mine", kind)).warm()
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize("by", ["argument", "OLLAMA_HOST"])
+async def test_the_official_client_lists_and_chats(by):
+    """It finds the bridge either way, prints the models, and the answer as it comes."""
+    with started("-m", "ollama_bridge", "serve", "--port", 0) as url:
+        done = (
+            run(EXAMPLES / "chat.py", url) if by == "argument" else run(EXAMPLES / "chat.py", OLLAMA_HOST=url)
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("models: demo:latest\ndemo:latest: Hello!")
+    assert "You said: Who are you?" in done.stdout
+    assert "(3 tokens asked, " in done.stdout
+
+
+@pytest.mark.clients
+def test_the_official_client_says_when_nobody_serves():
+    """One line, and what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    done = run(EXAMPLES / "chat.py", f"http://127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert "Is `ollama-bridge serve` running?" in done.stderr
+    assert "Traceback" not in done.stderr
