@@ -11,11 +11,20 @@ from shared import SHARED
 class Block:
     """One request and what a real Ollama answered."""
 
+    label: str
+    method: str
     path: str
     body: bytes
     status: int
-    content_type: str
+    headers: dict[str, str]
     reply: str
+
+    def __str__(self):
+        return f"{self.method} {self.path} {self.body.decode()}".strip()
+
+    @property
+    def content_type(self):
+        return self.headers.get("Content-Type", "")
 
     @property
     def cut(self):
@@ -34,15 +43,19 @@ def blocks(name):
     if SHARED is None:
         return []
     text = (SHARED / "golden" / f"{name}.txt").read_text()
-    return [
-        Block(path, body.encode(), int(status), content_type.strip(), reply.rstrip("\n"))
-        for path, body, status, content_type, reply in re.findall(
-            r"^### [^:\n]+: POST (\S+) (.*)\nHTTP/1.1 (\d+) [^|]*\| Content-Type: ([^\n]*?) ; (?:Content-Length|Transfer).*\n"
-            r"((?:(?!### ).*\n?)*)",
-            text,
-            re.MULTILINE,
-        )
-    ]
+    return [_block(part) for part in re.split(r"^### ", text, flags=re.MULTILINE)[1:]]
+
+
+def _block(text):
+    asked, answered, reply = text.split("\n", 2)
+    label, _, line = asked.partition(": ")
+    method, path, *body = line.split(" ", 2)
+    status, _, headers = answered.partition(" | ")
+    pairs = (header.partition(": ") for header in headers.split(" ; "))
+    found = {name: value.strip() for name, _, value in pairs}
+    return Block(
+        label, method, path, "".join(body).encode(), int(status.split()[1]), found, reply.rstrip("\n")
+    )
 
 
 def without_times(reply):

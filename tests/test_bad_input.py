@@ -185,6 +185,15 @@ async def test_half_a_body_and_nothing_more_to_come(sent):
         assert (one.status, one.json, one.headers["Content-Type"]) == (400, {"error": "unexpected EOF"}, JSON)
 
 
+async def test_half_a_request_behind_a_whole_one():
+    """The whole one is answered as ever."""
+    async with daemon() as it:
+        got = await say(
+            it.url, request(it.url, "POST", "/api/chat", {**HELLO, "stream": False}) + half(), end=True
+        )
+    assert (got.status, got.json["done"]) == (200, True)
+
+
 async def test_half_a_body_and_gone():
     """With a proper close or with a reset: nobody is told, nothing is logged as a fault."""
     async with daemon() as it:

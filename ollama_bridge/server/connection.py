@@ -66,17 +66,15 @@ class Site(web.BaseSite):
 
 
 class Connection(web.RequestHandler):
-    """One client's connection.
+    """One client's connection."""
 
-    `body_fault` says, in Go's words, why the last request's body is incomplete; empty: nothing is wrong with it.
-    """
-
-    __slots__ = ("_body", "body_fault")
+    __slots__ = ("_body", "_broken", "_fault")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
-        self.body_fault = ""
         self._body: StreamReader | None = None
+        self._broken: StreamReader | None = None
+        self._fault = ""
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -94,11 +92,15 @@ class Connection(web.RequestHandler):
         """
         return self._give_up(self._body, "unexpected EOF")
 
+    def fault_of(self, body: StreamReader) -> str:
+        """In Go's words, why a request's body is incomplete; empty: it is not."""
+        return self._fault if body is self._broken else ""
+
     def _give_up(self, body: StreamReader | None, fault: str) -> bool:
         """Wake who waits for the rest of `body`, if it is unfinished; once that is answered, close."""
         if body is None or body.is_eof():
             return False
-        self.body_fault = fault
+        self._broken, self._fault = body, fault
         body.feed_eof()
         self.close()
         return True
@@ -147,8 +149,8 @@ async def read_body(request: web.Request) -> bytes:
         raise InvalidRequest("the request body did not arrive in time", status=408) from None
     except ConnectionError as exc:
         raise ClientLeft from exc
-    if isinstance(request.protocol, Connection) and request.protocol.body_fault:
-        raise InvalidRequest(request.protocol.body_fault)
+    if isinstance(request.protocol, Connection) and (fault := request.protocol.fault_of(request.content)):
+        raise InvalidRequest(fault)
     return body
 
 

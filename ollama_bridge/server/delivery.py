@@ -77,9 +77,9 @@ async def deliver(
 
 async def _write_all(response: web.StreamResponse, first: Event, events: Reply, encoder: Encoder) -> bytes:
     """Write everything but the last lines, which are returned."""
+    encode = encoder.encode
     lines: list[bytes] = []
     event = first
-    encode = encoder.encode
     try:
         lines.append(encode(first))
         while type(event) is not Finish:
@@ -109,12 +109,13 @@ async def _write_all(response: web.StreamResponse, first: Event, events: Reply, 
 async def _flush(response: web.StreamResponse, lines: bytes, pending: Waiting[Event]) -> None:
     """Write while `pending` waits; if that fails, `pending` is cancelled and cleaned up first."""
     try:
-        with _leaving():
-            await response.write(lines)
-    except BaseException:
+        await response.write(lines)
+    except BaseException as exc:
         # Not the client's exception: inside, a ConnectionResetError would look like the provider's fault.
         with suppress(BaseException):
             await pending.fail(asyncio.CancelledError())
+        if isinstance(exc, ConnectionError):
+            raise ClientLeft from exc
         raise
 
 
