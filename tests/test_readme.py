@@ -213,7 +213,7 @@ def typed() -> Iterator[list[str]]:
             yield shlex.split(re.split(r"  +#| \| ", found[1])[0])
 
 
-@pytest.mark.parametrize("words", typed(), ids=" ".join)
+@pytest.mark.parametrize("words", list(typed()), ids=" ".join)
 def test_every_command_that_is_shown_can_be_typed(words):
     """Nouns, arguments and options exist and fit."""
     command: click.Command = main
