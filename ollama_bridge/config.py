@@ -130,13 +130,13 @@ class Server(_Section):
     Args:
         host: Name or address to listen on; empty: all interfaces, IPv4 and IPv6.
         port: 0 lets the system choose one.
-        max_body_bytes: Larger request bodies are refused.
+        max_body_bytes: Larger request bodies are refused. No provider takes more than 50 MB.
         drain_s: Seconds that running answers have to end when the daemon stops.
     """
 
     host: Annotated[str, AfterValidator(_bare_host)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 11434
-    max_body_bytes: PositiveInt = 128 * 1024 * 1024
+    max_body_bytes: PositiveInt = 64 * 1024 * 1024
     drain_s: NonNegativeFloat = 10.0
 
 

@@ -11,7 +11,7 @@ EXAMPLE: Final = """\
 server:
   host: 127.0.0.1              # OLLAMA_HOST; "" for every interface
   port: 11434                  # PORT, or in OLLAMA_HOST
-  # max_body_bytes: 134217728  # larger requests are refused
+  # max_body_bytes: 67108864   # larger requests are refused
   # drain_s: 10                # seconds for running answers to end when the daemon stops
 
 streaming:

@@ -14,7 +14,6 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +25,7 @@ from ollama_bridge.config import API_KEY_VARIABLES, Config
 from ollama_bridge.errors import BridgeError, ConfigError
 from ollama_bridge.gateway import Gateway, assemble
 from ollama_bridge.sd_notify import notify, watchdog
-from ollama_bridge.server import build_app
+from ollama_bridge.server import BACKLOG, Site, build_app
 
 POLL_S: Final = 0.5
 """Seconds between two looks at the configuration file; `models enable` promises one second."""
@@ -47,19 +46,6 @@ def serve(load: Callable[[], Config], watched: Sequence[Path]) -> None:
     config = load()
     scrub_environment(keep_proxies=any(provider.proxy for provider in config.providers.values()))
     asyncio.run(Daemon(load, watched, owns_process=True).run(config))
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """Where the daemon listens: one or two sockets, bound and not yet accepting."""
-
-    sockets: tuple[socket.socket, ...]
-
-    @property
-    def url(self) -> str:
-        """To show to a person."""
-        host, port = self.sockets[0].getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Daemon:
@@ -87,23 +73,21 @@ class Daemon:
 
     async def run(self, config: Config) -> None:
         """Serve until `stop` is called or a signal says so."""
-        listening = bind(config.server.host, config.server.port)
+        listeners = bind(config.server.host, config.server.port)
         self._gateway = assemble(config)
         app = build_app(lambda: self._gateway, max_body_bytes=config.server.max_body_bytes)
         runner = web.AppRunner(
             app,
             # A client that leaves cancels its handler, and so the provider's work (TestServer always does this).
             handler_cancellation=True,
-            # The real server does not decode request bodies either, and so no small body becomes a huge one.
-            auto_decompress=False,
-            access_log=None,
             shutdown_timeout=config.server.drain_s,
         )
         await runner.setup()
         try:
-            for listener in listening.sockets:
-                await web.SockSite(runner, listener, backlog=1024).start()
-            self.url = listening.url
+            sites = [Site(runner, listener) for listener in listeners]
+            for site in sites:
+                await site.start()
+            self.url = sites[0].name
             with _signals(self.stop, self._reload.set):
                 self._announce(config)
                 await self._stop.wait()
@@ -203,8 +187,8 @@ def _signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[N
             loop.remove_signal_handler(number)
 
 
-def bind(host: str, port: int) -> Listening:
-    """Bind `host`; of the loopback names both families, because clients use both.
+def bind(host: str, port: int) -> tuple[socket.socket, ...]:
+    """Bind `host`; of the loopback names both families, because clients use both. One or two sockets.
 
     Raises:
         ConfigError: The address cannot be bound; when the port is taken it says by whom, probably.
@@ -223,7 +207,7 @@ def bind(host: str, port: int) -> Listening:
             for opened in sockets:
                 opened.close()
             raise ConfigError(_why_not(each, port, exc)) from exc
-    return Listening(tuple(sockets))
+    return tuple(sockets)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -235,7 +219,7 @@ def _bound(host: str, port: int) -> socket.socket:
             # `::` means both families, as it does for the real server; `::1` can only be itself.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
         listener.bind((host, port))
-        listener.listen(1024)
+        listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError:
         listener.close()

@@ -43,6 +43,11 @@ class BridgeError(Exception):
         self.status: int = self.default_status if status is None else status
         self.retry_after_s = retry_after_s
 
+    @property
+    def summary(self) -> str:
+        """What a log may say of it: nothing that a client or a provider wrote."""
+        return type(self).__name__
+
 
 class RequestError(BridgeError):
     """The client asked for something that cannot be; asking again changes nothing."""
@@ -90,11 +95,12 @@ class UpstreamError(BridgeError):
     """The provider failed.
 
     Args:
-        message: What failed, without naming model or provider: they are put in front of it.
+        message: What failed and what to do, without naming model or provider: they are put in front of it.
         provider: The provider's key in the configuration, such as `anthropic`.
         model: The model as the provider knows it.
         status: HTTP status for the client, where the class's own does not fit.
         retry_after_s: Seconds the provider asked us to wait.
+        said: What the provider says, put behind it. Shown to the client and never logged: some quote the prompt.
     """
 
     default_status = 502
@@ -108,11 +114,18 @@ class UpstreamError(BridgeError):
         model: str,
         status: int | None = None,
         retry_after_s: float | None = None,
+        said: str = "",
     ) -> None:
         who = f"{provider}: model '{model}'" if model else provider
-        super().__init__(f"{who}: {message}", status=status, retry_after_s=retry_after_s)
+        super().__init__(f"{who}: {message}{said}", status=status, retry_after_s=retry_after_s)
         self.provider = provider
         self.model = model
+        self._summary = f"{who}: {message}"
+
+    @property
+    def summary(self) -> str:
+        """All but the provider's own words."""
+        return self._summary
 
 
 class UpstreamRejected(UpstreamError):

@@ -124,7 +124,6 @@ async def test_a_whole_request_is_exactly_this():
         "accept": "application/json",
         "anthropic-version": "2026-10-21",
         "authorization": f"Bearer {KEY}",
-        "connection": "keep-alive",
         "content-type": "application/json",
         "user-agent": f"ollama-bridge/{__version__}",
         "x-team": "blue",

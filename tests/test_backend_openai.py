@@ -73,7 +73,6 @@ async def test_headers_say_what_is_needed_and_nothing_of_this_machine(api, monke
         "accept",
         "accept-encoding",
         "authorization",
-        "connection",
         "content-length",
         "content-type",
         "host",

@@ -100,6 +100,11 @@ class Upstream:
         kind = {"content-type": "text/event-stream" if status == 200 else "application/json"}
         self._scripts.append(Script(pieces, status, dict(headers or kind), gap_s, then, head_delay_s))
 
+    def only(self, body: bytes | Iterable[bytes] = b"", **how: Any) -> None:
+        """Forget what was scripted, and answer so from now on."""
+        self._scripts.clear()
+        self.reply(body, **how)
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"

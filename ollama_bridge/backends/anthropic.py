@@ -236,7 +236,7 @@ class Reader:
         if self._calls and reason != "length":
             name = next(iter(self._calls.values())).call.name
             raise self._failures.broken(
-                f"the arguments of its call of '{name}' are no JSON object", self._model
+                f"the arguments of its call of '{name}' are no JSON object: ask again", self._model
             )
         self.finished = True
         finish = Finish(reason, _usage(self._usage), detail)

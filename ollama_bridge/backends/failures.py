@@ -56,38 +56,52 @@ ERROR_TYPES: Final[Mapping[str, int]] = {
 """An error's `code` or `type` to the HTTP status it would have had: inside a 200 nothing else tells."""
 
 _REFUSED: Final = "the provider refused the request"
+_OTHER_REQUEST: Final = ": change the request or ask another model"
 _OVERLOADED: Final = "the provider is overloaded"
 _FAILED: Final = "the provider failed"
 _TIMED_OUT: Final = "the provider timed out"
 _KEY: Final = "the API key was refused"
 _KEY_REMEDY: Final = ": check {key_variable} or providers.{provider}.api_key"
+_AGAIN: Final = ": ask again"
+_LATER: Final = ": ask again in a moment"
+_PLACE: Final = ": check the network and providers.{provider}.base_url"
 
 _BY_STATUS: Final[Mapping[int, tuple[type[UpstreamError], int, str, str]]] = {
-    400: (UpstreamRejected, 400, _REFUSED, ""),
+    400: (UpstreamRejected, 400, _REFUSED, _OTHER_REQUEST),
     401: (UpstreamRejected, 502, _KEY, _KEY_REMEDY),
-    402: (UpstreamBusy, 429, "the account has no credit left", ""),
+    402: (UpstreamBusy, 429, "the account has no credit left", ": add some at the provider"),
     403: (UpstreamRejected, 502, _KEY, _KEY_REMEDY),
     404: (UpstreamRejected, 404, "the provider does not know this model", ": check `backend_model`"),
-    408: (UpstreamUnreachable, 504, _TIMED_OUT, ""),
-    409: (UpstreamBusy, 503, "the provider asks to try again", ""),
-    413: (UpstreamRejected, 400, "the request is too large for the provider", ""),
-    422: (UpstreamRejected, 400, _REFUSED, ""),
-    425: (UpstreamBusy, 503, "the provider asks to try again", ""),
-    429: (UpstreamBusy, 429, "the provider's rate limit is reached", ""),
-    498: (UpstreamBusy, 503, _OVERLOADED, ""),  # Groq: flex tier capacity exceeded
-    503: (UpstreamBusy, 503, _OVERLOADED, ""),
-    504: (UpstreamUnreachable, 504, _TIMED_OUT, ""),
-    524: (UpstreamUnreachable, 504, _TIMED_OUT, ""),  # Cloudflare
-    529: (UpstreamBusy, 503, _OVERLOADED, ""),  # Anthropic
+    408: (UpstreamUnreachable, 504, _TIMED_OUT, _AGAIN),
+    409: (UpstreamBusy, 503, "the provider cannot answer now", _LATER),
+    413: (UpstreamRejected, 400, "the request is too large for the provider", ": shorten the conversation"),
+    422: (UpstreamRejected, 400, _REFUSED, _OTHER_REQUEST),
+    425: (UpstreamBusy, 503, "the provider cannot answer now", _LATER),
+    429: (UpstreamBusy, 429, "the provider's rate limit is reached", _LATER),
+    498: (UpstreamBusy, 503, _OVERLOADED, _LATER),  # Groq: flex tier capacity exceeded
+    503: (UpstreamBusy, 503, _OVERLOADED, _LATER),
+    504: (UpstreamUnreachable, 504, _TIMED_OUT, _AGAIN),
+    524: (UpstreamUnreachable, 504, _TIMED_OUT, _AGAIN),  # Cloudflare
+    529: (UpstreamBusy, 503, _OVERLOADED, _LATER),  # Anthropic
 }
 """HTTP status to: the error, the status for the client, what happened, what to do about it."""
 
-_ANY_4XX: Final = (UpstreamRejected, 502, _REFUSED, "")
-_ANY_5XX: Final = (UpstreamBroken, 502, _FAILED, "")
+_ANY_4XX: Final = (UpstreamRejected, 502, _REFUSED, _OTHER_REQUEST)
+_ANY_5XX: Final = (UpstreamBroken, 502, _FAILED, _AGAIN)
 
 _BY_EXCEPTION: Final[tuple[tuple[tuple[type[BaseException], ...], type[UpstreamError], int, str], ...]] = (
-    ((ssl.SSLError, ssl.CertificateError), UpstreamUnreachable, 502, "no trusted connection to {base_url}"),
-    ((aiohttp.ClientConnectorDNSError,), UpstreamUnreachable, 502, "the host of {base_url} was not found"),
+    (
+        (ssl.SSLError, ssl.CertificateError),
+        UpstreamUnreachable,
+        502,
+        "no trusted connection to {base_url}" + _PLACE,
+    ),
+    (
+        (aiohttp.ClientConnectorDNSError,),
+        UpstreamUnreachable,
+        502,
+        "the host of {base_url} was not found" + _PLACE,
+    ),
     (
         (ConnectionRefusedError,),
         UpstreamUnreachable,
@@ -98,7 +112,7 @@ _BY_EXCEPTION: Final[tuple[tuple[tuple[type[BaseException], ...], type[UpstreamE
         (aiohttp.ServerTimeoutError, httpx2.TimeoutException, TimeoutError),
         UpstreamUnreachable,
         504,
-        "no answer from {base_url} in time",
+        "no answer from {base_url} in time" + _PLACE,
     ),
     (
         (
@@ -122,28 +136,28 @@ _BY_EXCEPTION: Final[tuple[tuple[tuple[type[BaseException], ...], type[UpstreamE
         (httpx2.ConnectError, httpx2.ProxyError, aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError),
         UpstreamUnreachable,
         502,
-        "no connection to {base_url}",
+        "no connection to {base_url}" + _PLACE,
     ),
     (
         (ConnectionError, aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError),
         UpstreamBroken,
         502,
-        "the connection was cut off",
+        "the connection was cut off" + _AGAIN,
     ),
-    ((EventTooLarge,), UpstreamBroken, 502, "the reply holds an event that is too large"),
-    ((ValueError,), UpstreamBroken, 502, "the reply is not what it should be: malformed JSON"),
-    ((OSError,), UpstreamUnreachable, 502, "no connection to {base_url}"),
+    ((EventTooLarge,), UpstreamBroken, 502, "the reply holds an event that is too large" + _AGAIN),
+    ((ValueError,), UpstreamBroken, 502, "the reply is malformed JSON" + _AGAIN),
+    ((OSError,), UpstreamUnreachable, 502, "no connection to {base_url}" + _PLACE),
     (
         (AttributeError, LookupError, TypeError),
         UpstreamBroken,
         502,
-        "the reply is not what it should be: a field of an unexpected type",
+        "the reply holds a field of an unexpected type" + _AGAIN,
     ),
     (
         (httpx2.HTTPError, httpx2.StreamError, httpx2.CookieConflict, aiohttp.ClientError),
         UpstreamBroken,
         502,
-        "the connection broke",
+        "the connection broke" + _AGAIN,
     ),
 )
 """Exceptions, the most telling first, to: the error, the status for the client, what happened."""
@@ -220,14 +234,12 @@ class Failures:
         leaf, client_status, what, remedy = _BY_STATUS.get(means) or (_ANY_4XX if means < 500 else _ANY_5XX)
         remedy = remedy.format(key_variable=self.key_variable, provider=self.provider)
         return leaf(
-            what
-            + (f" ({self._clean(shown)})" if shown else "")
-            + remedy
-            + (f"{'; ' if remedy else ': '}{self._clean(message)}" if message else ""),
+            what + (f" ({self._clean(shown)})" if shown else "") + remedy,
             provider=self.provider,
             model=model,
             status=client_status,
             retry_after_s=retry_after_s(headers or {}),
+            said=f"; it says: {self._clean(message)}" if message else "",
         )
 
     def broken(self, what: str, model: str) -> UpstreamBroken:
@@ -263,7 +275,7 @@ class Failures:
         body = getattr(exc, "body", None)
         if body is not None:
             return self.told(body, model)
-        return self.broken(f"the SDK failed: {type(exc).__name__}", model)
+        return self.broken(f"the SDK failed ({type(exc).__name__}): ask again", model)
 
     def _status_of(self, kind: str | int) -> int | None:
         if isinstance(kind, int) or kind.isdecimal():

@@ -217,7 +217,8 @@ class LowerPath:
             if response.content_type in {"text/event-stream", "application/octet-stream"}:
                 reader = SseReader()
                 async for chunk in response.content.iter_any():
-                    yield [orjson.loads(payload) for payload in reader.feed(chunk) if payload != b"[DONE]"]
+                    # One by one: what stands before a malformed event has been said.
+                    yield (orjson.loads(payload) for payload in reader.feed(chunk) if payload != b"[DONE]")
                 yield _last(reader.close())
             else:
                 yield await self._odd_frames(response, model)

@@ -106,7 +106,7 @@ class GenerateReader:
         try:
             return self._read(frame)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exc:
-            raise self._broken("it sent a reply of an unknown shape") from exc
+            raise self._broken("it sent a reply of an unknown shape: ask again") from exc
 
     def close(self) -> list[Event]:
         """The events that the end of the stream brings: the `Finish`, if the model said that it has finished.
@@ -122,7 +122,7 @@ class GenerateReader:
         if reason == "broken":
             raise self._broken(f"it gave up ({self._finish}); asking again may help")
         if self._partial and reason != "length":
-            raise self._broken("it ended inside a tool call")
+            raise self._broken("it ended inside a tool call: ask again")
         if reason == "stop" and self._calls:
             reason = "tool_calls"
         explanation = self._explained(self._finish) if reason == "refusal" else []

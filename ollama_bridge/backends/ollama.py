@@ -175,7 +175,7 @@ class ChatReader:
         """
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
-            raise self._broken("it sent a line that is too large")
+            raise self._broken("it sent a line that is too large: ask again")
         return [event for line in lines if line.strip() for event in self._line(line)]
 
     def close(self) -> Iterable[Event]:
@@ -200,7 +200,7 @@ class ChatReader:
                 f"check providers.{self._failures.provider}.base_url"
             ) from None
         except (AttributeError, KeyError, TypeError, ValueError) as exc:
-            raise self._broken("it sent a line of an unknown shape") from exc
+            raise self._broken("it sent a line of an unknown shape: ask again") from exc
 
     def _events(self, line: Mapping[str, Any]) -> list[Event]:
         if line.get("error"):

@@ -17,7 +17,7 @@ FILTERED: Final = "The provider's content filter stopped this reply."
 JSON_HINT: Final = "Answer with a JSON object."
 """OpenAI refuses `json_object` when no message says "JSON"; Ollama's clients need not say it."""
 
-HALF_CALL: Final = "sent a tool call that has no name, or arguments that are no JSON object"
+HALF_CALL: Final = "sent a tool call that has no name, or arguments that are no JSON object: ask again"
 
 NO_PARAMETERS: Final = {"type": "object", "properties": {}}
 

@@ -5,13 +5,16 @@ from collections.abc import Callable
 from aiohttp import web
 
 from ollama_bridge.gateway import Gateway
+from ollama_bridge.server.connection import BACKLOG, Site
 from ollama_bridge.server.handlers import OllamaHandlers
 from ollama_bridge.server.middleware import exchange, no_server_header
 from ollama_bridge.server.routing import add_routes
 
+__all__ = ["BACKLOG", "Site", "build_app"]
+
 
 def build_app(current: Callable[[], Gateway], *, max_body_bytes: int) -> web.Application:
-    """The application, to be run with `handler_cancellation` on and `auto_decompress` off.
+    """The application, to be run with `handler_cancellation` on, and to listen through `Site`.
 
     Args:
         current: The gateway to ask; called once per request, so that a reload shows at the next one.

@@ -5,22 +5,22 @@ decoded, encoded and written at once, and nothing that is encoded waits while th
 """
 
 import asyncio
-from contextlib import aclosing, suppress
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager, suppress
 from typing import Final, Protocol
 
-import structlog
 from aiohttp import web
 
 from ollama_bridge.chat import Reply
 from ollama_bridge.errors import BridgeError
 from ollama_bridge.events import Event, Finish
+from ollama_bridge.server.connection import ClientLeft
+from ollama_bridge.server.middleware import internal_error, note
 from ollama_bridge.stepping import Waiting, start
 from ollama_bridge.surfaces.ollama import JSON, NDJSON
 
 MOST_LINES: Final = 512
 """Lines are gathered up to this number before they are written even in the middle of a burst."""
-
-log = structlog.get_logger(__name__)
 
 
 class Encoder(Protocol):
@@ -43,10 +43,21 @@ class Encoder(Protocol):
         ...
 
 
+class _Stream(web.StreamResponse):
+    """Its first lines are there when it begins, so the headers need not leave before them."""
+
+    _send_headers_immediately = False
+
+
 async def deliver(
     request: web.Request, events: Reply, encoder: Encoder, *, stream: bool
 ) -> web.StreamResponse:
-    """Answer `request` with `events`; they are closed when this returns, however it does."""
+    """Answer `request` with `events`; they are closed when this returns, however it does.
+
+    Raises:
+        BridgeError: There is no answer; nothing has been written.
+        ClientLeft: Nobody reads it any more.
+    """
     async with aclosing(events):
         first = await anext(events)  # what fails up to here becomes a status
         if not stream:
@@ -54,23 +65,23 @@ async def deliver(
             async for event in events:
                 encoder.add(event)
             return web.Response(body=encoder.whole(), headers={"Content-Type": JSON})
-        response = web.StreamResponse(headers={"Content-Type": NDJSON})
-        await response.prepare(request)
+        response = _Stream(headers={"Content-Type": NDJSON})
+        with _leaving():
+            await response.prepare(request)
         last = await _write_all(response, first, events, encoder)
-        await response.write_eof(last)
-        # The client has all of it. What is left is the provider ending its body, so that its connection
-        # can be used again; the policy `complete` bounds that.
-        with suppress(BridgeError):
-            await anext(events, None)
+        with _leaving():
+            await response.write_eof(last)
+        await _finish(events)
         return response
 
 
 async def _write_all(response: web.StreamResponse, first: Event, events: Reply, encoder: Encoder) -> bytes:
     """Write everything but the last lines, which are returned."""
-    encode = encoder.encode
-    lines = [encode(first)]
+    lines: list[bytes] = []
     event = first
+    encode = encoder.encode
     try:
+        lines.append(encode(first))
         while type(event) is not Finish:
             step = start(anext(events))
             if isinstance(step, Waiting):
@@ -82,20 +93,48 @@ async def _write_all(response: web.StreamResponse, first: Event, events: Reply, 
                 event = step
             lines.append(encode(event))
             if len(lines) > MOST_LINES:
-                await response.write(b"".join(lines))
+                with _leaving():
+                    await response.write(b"".join(lines))
                 lines.clear()
     except BridgeError as exc:
-        log.warning("failed in the middle of the answer", error=str(exc))
+        note(exc)
         lines.append(encoder.error(exc))
+    except ClientLeft:
+        raise
+    except Exception as exc:  # noqa: BLE001 - a bug; it is logged
+        lines.append(encoder.error(internal_error(exc)))
     return b"".join(lines)
 
 
 async def _flush(response: web.StreamResponse, lines: bytes, pending: Waiting[Event]) -> None:
     """Write while `pending` waits; if that fails, `pending` is cancelled and cleaned up first."""
     try:
-        await response.write(lines)
+        with _leaving():
+            await response.write(lines)
     except BaseException:
         # Not the client's exception: inside, a ConnectionResetError would look like the provider's fault.
         with suppress(BaseException):
             await pending.fail(asyncio.CancelledError())
         raise
+
+
+async def _finish(events: Reply) -> None:
+    """Read what follows the end: nothing, but only then can the provider's connection be used again.
+
+    The client has all of it; the policy `complete` bounds the wait.
+    """
+    try:
+        await anext(events, None)
+    except BridgeError:
+        pass
+    except Exception as exc:  # noqa: BLE001 - a bug, and too late to tell the client
+        internal_error(exc)
+
+
+@contextmanager
+def _leaving() -> Iterator[None]:
+    """Around writing: what fails here is not to be taken for a backend's fault."""
+    try:
+        yield
+    except ConnectionError as exc:
+        raise ClientLeft from exc

@@ -1,23 +1,20 @@
 """Ollama's native routes: HTTP in, HTTP out; what the bodies mean is the surfaces' business."""
 
-import asyncio
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from aiohttp import web
 
 from ollama_bridge.catalog import Model
-from ollama_bridge.errors import BodyTooLarge, InvalidRequest, ModelNotFound
+from ollama_bridge.errors import ModelNotFound
 from ollama_bridge.gateway import Gateway
 from ollama_bridge.registry import ModelRegistry
+from ollama_bridge.server.connection import read_body
 from ollama_bridge.server.delivery import Encoder, deliver
-from ollama_bridge.server.middleware import MODEL
+from ollama_bridge.server.middleware import MODEL, STREAM
 from ollama_bridge.server.routing import Routes
 from ollama_bridge.surfaces import ollama, ollama_models
-
-BODY_TIMEOUT_S: Final = 120.0
-"""Seconds for a request body to arrive as a whole."""
 
 
 class OllamaHandlers:
@@ -88,6 +85,7 @@ class OllamaHandlers:
         self, request: web.Request, call: ollama.ChatCall | ollama.GenerateCall, encoder: Encoder
     ) -> web.StreamResponse:
         request[MODEL] = call.model
+        request[STREAM] = call.stream
         gateway = self._current()
         model = _found(gateway.registry, call)
         question = call.request(model)
@@ -111,22 +109,6 @@ def _found(registry: ModelRegistry, call: _Call) -> Model:
         return registry.resolve(call.lookup_name())
     except ModelNotFound:
         raise call.not_found() from None  # each endpoint has its own words for it
-
-
-async def read_body(request: web.Request) -> bytes:
-    """The whole request body, whatever its Content-Type.
-
-    Raises:
-        BodyTooLarge: It exceeds the server's limit.
-        InvalidRequest: It did not arrive in time (408).
-    """
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge as exc:
-        raise BodyTooLarge(exc.text or "request body too large") from exc
-    except TimeoutError as exc:
-        raise InvalidRequest("the request body did not arrive in time", status=408) from exc
 
 
 def _json(body: bytes) -> web.Response:

@@ -10,12 +10,18 @@ import structlog
 from aiohttp import web
 
 from ollama_bridge.errors import BridgeError, UpstreamError
+from ollama_bridge.server.connection import ClientLeft
 from ollama_bridge.surfaces import ollama
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MODEL: Final = web.RequestKey("model", str)
 """Set by handlers that know it: the model as the client named it, for the log."""
+
+STREAM: Final = web.RequestKey("stream", bool)
+"""Set by handlers that know it: whether the client asked for a stream, which shows in an error's content type."""
+
+_SHOWN: Final = 200  # characters of what a client chose, in a line of the log
 
 log = structlog.get_logger(__name__)
 
@@ -36,32 +42,43 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
         raise
     except BridgeError as exc:
         status = exc.status
-        if isinstance(exc, UpstreamError):
-            log.warning("no answer", error=str(exc))
-        return error(exc)
-    except ConnectionResetError:
+        note(exc)
+        return error(exc, stream=request.get(STREAM, False))
+    except ClientLeft:
         raise
-    except Exception:
+    except Exception as exc:  # noqa: BLE001 - a bug; it is logged
         status = 500
-        log.exception("unexpected error")
-        return error(BridgeError(f"internal error; the log says more under request_id {request_id}"))
+        return error(internal_error(exc), stream=request.get(STREAM, False))
     else:
         return response
     finally:
-        named = {"model": request[MODEL]} if MODEL in request else {}
+        named = {"model": request[MODEL][:_SHOWN]} if MODEL in request else {}
         log.info(
             "request",
             method=request.method,
-            path=request.path,
+            path=request.path[:_SHOWN],
             status=status,
             **named,
             took_ms=round((time.monotonic() - began_s) * 1000, 1),
         )
 
 
-def error(exc: BridgeError) -> web.Response:
+def note(exc: BridgeError) -> None:
+    """Log a provider's failure; a client's mistake is its own business."""
+    if isinstance(exc, UpstreamError):
+        log.warning("no answer", error=exc.summary)
+
+
+def internal_error(exc: Exception) -> BridgeError:
+    """Log a bug of ours with its traceback, and make what the client is told instead."""
+    log.error("unexpected error", exc_info=exc)
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return BridgeError(f"internal error; the log says more under request_id {request_id}")
+
+
+def error(exc: BridgeError, *, stream: bool = False) -> web.Response:
     """The native wire's error: `{"error": "…"}` with its status."""
-    headers = {"Content-Type": ollama.JSON}
+    headers = {"Content-Type": ollama.content_type_of_error(exc, stream=stream)}
     if exc.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after_s)))
     return web.Response(status=exc.status, headers=headers, body=ollama.error_body(exc))

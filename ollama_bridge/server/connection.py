@@ -1,0 +1,159 @@
+"""The listening sockets, and what a connection does with bytes that are not a request.
+
+Everything that is a request is answered by the handlers; this is about what comes before: malformed HTTP, and
+a client that stops in the middle of its body.
+"""
+
+import asyncio
+import socket
+from typing import Final
+
+import structlog
+from aiohttp import StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+
+from ollama_bridge.errors import BodyTooLarge, BridgeError, InvalidRequest
+from ollama_bridge.surfaces import ollama
+
+MAX_HEADER_BYTES: Final = 64 * 1024
+"""For each line of a request's head. Browsers send the cookies of everything else that runs on localhost."""
+
+MAX_HEADERS: Final = 1000
+BACKLOG: Final = 1024
+
+BODY_TIMEOUT_S: Final = 120.0
+"""Seconds for a request body to arrive as a whole."""
+
+log = structlog.get_logger(__name__)
+
+
+class ClientLeft(ConnectionResetError):
+    """The client closed its connection while it sent, or was sent, something; nobody's fault."""
+
+
+class Site(web.BaseSite):
+    """A bound socket whose connections are `Connection`s."""
+
+    def __init__(self, runner: web.AppRunner, listener: socket.socket) -> None:
+        super().__init__(runner, backlog=BACKLOG)
+        self._listener = listener
+
+    @property
+    def name(self) -> str:
+        """The address, for people."""
+        host, port = self._listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        """Accept."""
+        await super().start()
+        loop = asyncio.get_running_loop()
+        server = self._runner.server
+
+        def connection() -> Connection:
+            return Connection(
+                server,  # type: ignore[arg-type]  # there is one: BaseSite asked for it
+                loop=loop,
+                access_log=None,  # type: ignore[arg-type]  # None is how aiohttp turns it off
+                # The real server does not decode request bodies either, and so no small body becomes a huge one.
+                auto_decompress=False,
+                max_line_size=MAX_HEADER_BYTES,
+                max_field_size=MAX_HEADER_BYTES,
+                max_headers=MAX_HEADERS,
+            )
+
+        self._server = await loop.create_server(connection, sock=self._listener, backlog=BACKLOG)
+
+
+class Connection(web.RequestHandler):
+    """One client's connection.
+
+    `body_fault` says, in Go's words, why the last request's body is incomplete; empty: nothing is wrong with it.
+    """
+
+    __slots__ = ("_body", "body_fault")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self.body_fault = ""
+        self._body: StreamReader | None = None
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`. A message behind an unfinished body is aiohttp's note of malformed chunks."""
+        super().data_received(data)
+        if self._messages:
+            before, self._body = self._body, self._messages[-1][1]
+            if before is not self._body:
+                self._give_up(before, "malformed chunked encoding")
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's protocols may answer
+        """True, and the connection stays, if a request's body is incomplete: Go tells such a client so.
+
+        Whoever else says no more has left, and what is done for them ends.
+        """
+        return self._give_up(self._body, "unexpected EOF")
+
+    def _give_up(self, body: StreamReader | None, fault: str) -> bool:
+        """Wake who waits for the rest of `body`, if it is unfinished; once that is answered, close."""
+        if body is None or body.is_eof():
+            return False
+        self.body_fault = fault
+        body.feed_eof()
+        self.close()
+        return True
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP. aiohttp would quote it, in a traceback at ERROR and to the client."""
+        if isinstance(exc, ClientLeft):
+            raise exc
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        log.info("malformed request", fault=type(exc).__name__, client=request.remote)
+        if isinstance(exc, LineTooLong):
+            words = f"the request line or a header is longer than {MAX_HEADER_BYTES} bytes"
+            told = InvalidRequest(words, status=431)
+        else:
+            told = InvalidRequest("malformed HTTP request")
+        # aiohttp names itself and its version where the application's hooks do not reach.
+        headers = {"Content-Type": ollama.JSON, "Server": "ollama-bridge"}
+        response = web.Response(status=told.status, headers=headers, body=ollama.error_body(told))
+        response.force_close()
+        return response
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The whole request body, whatever its Content-Type.
+
+    Raises:
+        BodyTooLarge: It exceeds the server's limit; no more of it is kept.
+        InvalidRequest: It ended early or is malformed (400), or did not arrive in time (408).
+        ClientLeft: The rest of it will never come.
+    """
+    if (request.content_length or 0) > request.client_max_size:
+        raise _too_large(request)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large(request) from None
+    except TimeoutError:
+        raise InvalidRequest("the request body did not arrive in time", status=408) from None
+    except ConnectionError as exc:
+        raise ClientLeft from exc
+    if isinstance(request.protocol, Connection) and request.protocol.body_fault:
+        raise InvalidRequest(request.protocol.body_fault)
+    return body
+
+
+def _too_large(request: web.Request) -> BridgeError:
+    return BodyTooLarge(
+        f"the request body is larger than {request.client_max_size} bytes; `max_body_bytes` of the bridge's "
+        "`server` configuration sets the limit"
+    )
