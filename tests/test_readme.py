@@ -217,12 +217,12 @@ def typed() -> Iterator[list[str]]:
 def test_every_command_that_is_shown_can_be_typed(words):
     """Nouns, arguments and options exist and fit."""
     command: click.Command = main
-    while isinstance(command, click.Group) and words:
-        command, words = command.get_command(click.Context(command), words[0]), words[1:]
-        assert command is not None
-        if words and words[0].startswith("-"):
-            break
-    command.make_context(command.name, list(words))
+    context = click.Context(main, info_name="ollama-bridge", **main.context_settings)
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        inner = command.get_command(context, words[0])
+        assert inner is not None
+        command, context, words = inner, click.Context(inner, parent=context, info_name=words[0]), words[1:]
+    command.make_context(context.info_name, list(words), parent=context.parent)
 
 
 @pytest.mark.parametrize("block", [block for block in blocks("yaml") if "providers:" in block])
