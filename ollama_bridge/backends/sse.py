@@ -40,7 +40,13 @@ class SseReader:
         self._rest = rest + held
         if len(self._rest) > MAX_EVENT_BYTES:
             raise EventTooLarge(f"an event of more than {MAX_EVENT_BYTES} bytes")
-        return [payload for block in blocks if (payload := _payload(block))]
+        return [
+            payload
+            for block in blocks
+            # Nearly always it is one line of data. (A byte is looked for by its number: by `b"\n" in block` it
+            # takes five times as long.)
+            if (payload := block[6:] if block[:6] == b"data: " and 0x0A not in block else _payload(block))
+        ]
 
     def close(self) -> list[bytes]:
         """At the end of the stream: the payload of an event whose closing blank line never came, if any.
@@ -53,12 +59,7 @@ class SseReader:
 
 
 def _payload(block: bytes) -> bytes:
-    # Nearly always it is one line of data, behind one with the event's name or not. (A byte is looked for by
-    # its number: by `b"\n" in block` it takes five times as long.)
-    if block.startswith(b"data: "):
-        if 0x0A not in block:
-            return block[6:]
-    elif block.startswith(b"event: "):
+    if block.startswith(b"event: "):  # as Anthropic does, and OpenAI's Responses
         data = block.find(b"\n")
         if block.startswith(b"\ndata: ", data) and block.find(b"\n", data + 1) < 0:
             return block[data + 7 :]
