@@ -2,14 +2,15 @@
 
 The map, from the ground up (an import goes down only; `pyproject.toml` enforces it):
 
-    errors events chat stepping     who is at fault; what a model says; what a client asks     floor 0
+    errors events chat              who is at fault; what a model says; what a client asks     floor 0
+    names media masking stepping    model names, images, keys in texts, awaitables: all pure   floor 0
     history                         repairs the conversation a client sends                    floor 0
     backends/  catalog              one file per provider SDK; known facts about models        floor 1
     surfaces/  policies/            one file per client wire; backends that hold backends      floor 2
-    registry  config                which names exist and who answers; what the operator wants floor 2
+    registry  config/               which names exist and who answers; what the operator wants floor 2
     gateway                         stacks policies over backends; knows their order           floor 3
     server/                         the only floor that speaks HTTP to clients                 floor 4
-    daemon  logs                    start, reload, drain                                       floor 5
+    daemon  logs  sd_notify         start, reload, drain                                       floor 5
     cli/                            `ollama-bridge …`                                          floor 6
 
 Everything passes one narrow waist: a surface decodes a request into one

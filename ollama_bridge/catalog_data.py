@@ -206,7 +206,7 @@ def _gemini_2_5(*efforts: Effort) -> Rules:
 _GEMINI_FLASH: Final = _gemini_3("minimal", "low", "medium", "high")
 _GEMINI_PRO: Final = _gemini_3("low", "medium", "high")  # also Flash from 3.7 on
 _GEMINI_2_5_FLASH: Final = _gemini_2_5("none", "low", "medium", "high")
-_GEMINI_2_5_PRO: Final = _gemini_2_5("low", "medium", "high")  # a budget of 0 is refused
+_GEMINI_2_5_PRO: Final = _gemini_2_5("minimal", "low", "medium", "high")  # a budget of 0 is refused
 _GEMMA: Final = Rules(
     accepts=_GEMINI_OPTIONS, max_stops=_GEMINI_MAX_STOPS, thinking=frozenset(), efforts=_NO_EFFORTS
 )

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import ollama_bridge
 from ollama_bridge.cli import main
-from ollama_bridge.config_file import Source, default_path
+from ollama_bridge.config.file import Source, default_path
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "sk-ant-api03-0123456789abcdef"

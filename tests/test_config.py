@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ollama_bridge.backends import BACKENDS
 from ollama_bridge.catalog import ModelConfig
 from ollama_bridge.config import Config, Provider
-from ollama_bridge.config_example import EXAMPLE
-from ollama_bridge.config_file import CATALOGUE, Source, default_path, find, parse_host
+from ollama_bridge.config.example import EXAMPLE
+from ollama_bridge.config.file import CATALOGUE, Source, default_path, find, parse_host
 from ollama_bridge.errors import ConfigError
 
 KEY = "sk-ant-api03-0123456789abcdef"

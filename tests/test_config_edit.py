@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from ollama_bridge import config_edit
-from ollama_bridge.config_example import EXAMPLE
-from ollama_bridge.config_file import Source, find
+from ollama_bridge.config import edit
+from ollama_bridge.config.example import EXAMPLE
+from ollama_bridge.config.file import Source, find
 from ollama_bridge.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,14 +69,14 @@ def lines_added(before, after):
 
 def test_switching_a_model_changes_one_place_and_nothing_else(source):
     """In all three layouts of an entry, there and back."""
-    config_edit.set_enabled(source, ["ONE", "three:latest"], enabled=False)
+    edit.set_enabled(source, ["ONE", "three:latest"], enabled=False)
     expected = FILE.replace("# the name\n", "# the name\n    enabled: false\n").replace(
         "enabled:   true", "enabled:   false"
     )
     assert source.path.read_text() == expected
     assert [model.enabled for model in source.load().config.models[:3]] == [False, False, False]
 
-    config_edit.set_enabled(source, ["one", "two", "drei"], enabled=True)
+    edit.set_enabled(source, ["one", "two", "drei"], enabled=True)
     assert source.path.read_text() == FILE.replace("# the name\n", "# the name\n    enabled: true\n").replace(
         "enabled: false}", "enabled: true}"
     )
@@ -84,7 +84,7 @@ def test_switching_a_model_changes_one_place_and_nothing_else(source):
 
 def test_what_is_so_already_is_not_written(source):
     before = source.path.stat()
-    config_edit.set_enabled(source, ["one"], enabled=True)
+    edit.set_enabled(source, ["one"], enabled=True)
     assert source.path.stat() == before
 
 
@@ -92,7 +92,7 @@ def test_a_catalogue_model_gets_the_least_entry_that_hides_it(source):
     """And enabling it needs no second representation."""
     source = Source(source.path, environ={"ANTHROPIC_API_KEY": "k"})
     name = next(model.name for model in source.load().config.models if model.backend == "anthropic")
-    loaded = config_edit.set_enabled(source, [name], enabled=False)
+    loaded = edit.set_enabled(source, [name], enabled=False)
     assert lines_added(FILE, source.path.read_text()) == [
         f"  - name: {name}",
         "    backend: anthropic",
@@ -100,7 +100,7 @@ def test_a_catalogue_model_gets_the_least_entry_that_hides_it(source):
     ]
     assert not find(loaded.config, name)[1].enabled
     assert loaded.config == source.load().config
-    config_edit.set_enabled(source, [name], enabled=True)
+    edit.set_enabled(source, [name], enabled=True)
     assert find(source.load().config, name)[1].enabled
 
 
@@ -112,7 +112,7 @@ def test_a_model_is_appended_with_its_keys_in_order(source):
         "max_tokens": 5,
         "aliases": ("yes", "new"),
     }
-    config_edit.add_model(source, entry)
+    edit.add_model(source, entry)
     assert lines_added(FILE, source.path.read_text()) == [
         "  - name: new:v1",
         "    backend: acme",
@@ -125,7 +125,7 @@ def test_a_model_is_appended_with_its_keys_in_order(source):
 
 def test_an_alias_is_added_to_any_list(source):
     for name, alias in (("one", "uno"), ("one", "eins"), ("two", "due"), ("three", "tre")):
-        config_edit.add_alias(source, name, alias)
+        edit.add_alias(source, name, alias)
     assert lines_added(FILE.replace("two, ", "two, aliases: [due], "), source.path.read_text()) == [
         "    aliases: [uno, eins]",
         "      - tre",
@@ -136,9 +136,9 @@ def test_an_alias_is_added_to_any_list(source):
 def test_a_missing_file_is_made_for_its_user_alone(tmp_path):
     """With its folder, and a word on what it is."""
     source = Source(tmp_path / "new" / "config.yaml", environ={})
-    config_edit.set_enabled(source, ["demo"], enabled=False)
+    edit.set_enabled(source, ["demo"], enabled=False)
     assert source.path.read_text() == (
-        f"{config_edit.HEADER}models:\n  - name: demo\n    backend: demo\n    enabled: false\n"
+        f"{edit.HEADER}models:\n  - name: demo\n    backend: demo\n    enabled: false\n"
     )
     assert stat.S_IMODE(source.path.stat().st_mode) == 0o600
     assert [model.enabled for model in source.load().config.models] == [False]
@@ -152,7 +152,7 @@ def test_mode_link_and_line_endings_stay(tmp_path):
     real.chmod(0o640)
     link = tmp_path / "config.yaml"
     link.symlink_to("dotfiles/bridge.yaml")
-    config_edit.set_enabled(Source(link, environ={}), ["a"], enabled=False)
+    edit.set_enabled(Source(link, environ={}), ["a"], enabled=False)
     assert link.is_symlink()
     assert real.read_bytes() == b"# mine\r\nmodels:\r\n- name: a\r\n  enabled: false\r\n  backend: demo\r\n"
     assert stat.S_IMODE(real.stat().st_mode) == 0o640
@@ -161,19 +161,19 @@ def test_mode_link_and_line_endings_stay(tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_the_owner_stays(source):
     os.chown(source.path, 1234, 2345)
-    config_edit.add_alias(source, "one", "uno")
+    edit.add_alias(source, "one", "uno")
     assert (source.path.stat().st_uid, source.path.stat().st_gid) == (1234, 2345)
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda s: config_edit.set_enabled(s, ["one", "twoo"], enabled=False), "model 'twoo' not found; did you mean 'two'?"),
-        (lambda s: config_edit.add_alias(s, "one", "DREI"), "is taken by model"),
-        (lambda s: config_edit.add_alias(s, "one", "a:cloud"), "ask to sign in"),
-        (lambda s: config_edit.add_model(s, {"name": "one", "backend": "demo"}), "model name 'one' is taken by model 'one'"),
-        (lambda s: config_edit.add_model(s, {"name": "new", "backend": "acmee"}), "no provider is called 'acmee'"),
-        (lambda s: config_edit.add_model(s, {"name": "new", "backend": "demo", "capabilities": ["x"]}), "capabilities"),
+        (lambda s: edit.set_enabled(s, ["one", "twoo"], enabled=False), "model 'twoo' not found; did you mean 'two'?"),
+        (lambda s: edit.add_alias(s, "one", "DREI"), "is taken by model"),
+        (lambda s: edit.add_alias(s, "one", "a:cloud"), "ask to sign in"),
+        (lambda s: edit.add_model(s, {"name": "one", "backend": "demo"}), "model name 'one' is taken by model 'one'"),
+        (lambda s: edit.add_model(s, {"name": "new", "backend": "acmee"}), "no provider is called 'acmee'"),
+        (lambda s: edit.add_model(s, {"name": "new", "backend": "demo", "capabilities": ["x"]}), "capabilities"),
     ],
 )  # fmt: skip
 def test_an_edit_that_would_break_the_configuration_is_refused(source, edit, message):
@@ -187,7 +187,7 @@ def test_an_edit_that_would_break_the_configuration_is_refused(source, edit, mes
 def test_a_broken_file_is_not_edited(source):
     source.path.write_text("models: [")
     with pytest.raises(ConfigError, match=r"config\.yaml:1: not valid YAML"):
-        config_edit.set_enabled(source, ["demo"], enabled=False)
+        edit.set_enabled(source, ["demo"], enabled=False)
     assert source.path.read_text() == "models: ["
 
 
@@ -213,9 +213,9 @@ def test_a_clever_layout_is_changed_rightly_or_not_at_all(tmp_path, text, comman
     source = Source(tmp_path / "config.yaml", environ={})
     source.path.write_text(text)
     edits = {
-        "disable": lambda: config_edit.set_enabled(source, ["x"], enabled=False),
-        "alias": lambda: config_edit.add_alias(source, "x", "z"),
-        "add": lambda: config_edit.add_model(source, {"name": "z", "backend": "demo"}),
+        "disable": lambda: edit.set_enabled(source, ["x"], enabled=False),
+        "alias": lambda: edit.add_alias(source, "x", "z"),
+        "add": lambda: edit.add_model(source, {"name": "z", "backend": "demo"}),
     }
     try:
         before = {model.name: model for model in source.load().config.models}
@@ -234,7 +234,7 @@ def test_a_clever_layout_is_changed_rightly_or_not_at_all(tmp_path, text, comman
 def test_the_first_model_finds_its_place(tmp_path, text):
     source = Source(tmp_path / "config.yaml", environ={})
     source.path.write_text(text)
-    config_edit.add_model(source, {"name": "z", "backend": "demo", "aliases": ["y"]})
+    edit.add_model(source, {"name": "z", "backend": "demo", "aliases": ["y"]})
     assert source.load().config.models[0].aliases == ("y",)
     for comment in (line for line in text.splitlines() if line.startswith("#")):
         assert comment in source.path.read_text()
@@ -263,9 +263,9 @@ def test_any_file_of_models_can_be_edited(tmp_path_factory, names, old, new, rng
         writer.dump({"models": models, "server": {"port": 1}}, file)
     source = Source(path, environ={})
     chosen = rng.choice(names)
-    config_edit.set_enabled(source, [chosen], enabled=False)
-    config_edit.add_model(source, {"name": "zz.added", "backend": "demo", "description": new})
-    config_edit.add_alias(source, "zz.added", "zz.alias")
+    edit.set_enabled(source, [chosen], enabled=False)
+    edit.add_model(source, {"name": "zz.added", "backend": "demo", "description": new})
+    edit.add_alias(source, "zz.added", "zz.alias")
     loaded = source.load().config
     assert [(m.name, m.enabled) for m in loaded.models[:-1]] == [
         *((text, text != chosen) for text in names),
@@ -277,7 +277,7 @@ def test_any_file_of_models_can_be_edited(tmp_path_factory, names, old, new, rng
 
 def _add_some(path, worker, count):
     for number in range(count):
-        config_edit.add_model(Source(path, environ={}), {"name": f"m-{worker}-{number}", "backend": "demo"})
+        edit.add_model(Source(path, environ={}), {"name": f"m-{worker}-{number}", "backend": "demo"})
 
 
 def test_edits_at_the_same_moment_lose_nothing(source):
@@ -296,8 +296,8 @@ def test_edits_at_the_same_moment_lose_nothing(source):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ollama_bridge import config_edit
-from ollama_bridge.config_file import Source
+from ollama_bridge.config import edit
+from ollama_bridge.config.file import Source
 
 step = int(sys.argv[2])
 def dying(name):
@@ -311,7 +311,7 @@ def dying(name):
     setattr(os, name, call)
 for name in ("fdopen", "fchmod", "fsync", "replace", "open", "close"):
     dying(name)
-config_edit.add_model(Source(Path(sys.argv[1]), environ={}), {"name": "late", "backend": "demo"})
+edit.add_model(Source(Path(sys.argv[1]), environ={}), {"name": "late", "backend": "demo"})
 """
 
 
@@ -334,7 +334,7 @@ def test_a_kill_in_the_middle_leaves_the_old_or_the_new_file_whole(source):
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL
-        config_edit.add_alias(source, "one", f"again-{random.random()}")
+        edit.add_alias(source, "one", f"again-{random.random()}")
         assert [file.name for file in source.path.parent.iterdir() if file.name.endswith(".tmp")] == []
     assert done.returncode == 0
     assert outcomes == {True, False}
@@ -343,7 +343,7 @@ def test_a_kill_in_the_middle_leaves_the_old_or_the_new_file_whole(source):
 def _with_a_full_disk(path, channel):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
     try:
-        config_edit.add_model(Source(path, environ={}), {"name": "late", "backend": "demo"})
+        edit.add_model(Source(path, environ={}), {"name": "late", "backend": "demo"})
     except ConfigError as exc:
         channel.send(str(exc))
 
@@ -366,21 +366,21 @@ def test_a_full_disk_changes_nothing_and_is_said(source):
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot be written: .*; nothing was changed$"):
-        config_edit.write(tmp_path / "file" / "config.yaml", "")
+        edit.write(tmp_path / "file" / "config.yaml", "")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_file_is_respected(source):
     source.path.chmod(0o400)
     with pytest.raises(ConfigError, match="read-only"):
-        config_edit.add_alias(source, "one", "uno")
+        edit.add_alias(source, "one", "uno")
     assert source.path.read_text() == FILE
 
 
 def test_a_lock_that_is_never_released_is_said(source, monkeypatch):
     """Rather than waiting for ever."""
-    monkeypatch.setattr(config_edit, "LOCK_TIMEOUT_S", 0.0)
-    with config_edit._locked(source.path):
+    monkeypatch.setattr(edit, "LOCK_TIMEOUT_S", 0.0)
+    with edit._locked(source.path):
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe()
         process = context.Process(target=_edit_anyway, args=(source, theirs))
@@ -391,6 +391,6 @@ def test_a_lock_that_is_never_released_is_said(source, monkeypatch):
 
 def _edit_anyway(source, channel):
     try:
-        config_edit.add_alias(source, "one", "uno")
+        edit.add_alias(source, "one", "uno")
     except ConfigError as exc:
         channel.send(str(exc))

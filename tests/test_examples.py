@@ -12,7 +12,7 @@ import pytest
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.config import Config
-from ollama_bridge.config_file import Source
+from ollama_bridge.config.file import Source
 from ollama_bridge.errors import UpstreamRejected
 from running import ask, running
 

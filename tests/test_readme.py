@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 from ollama_bridge.backends import BACKENDS
 from ollama_bridge.cli import _NOUNS, main
 from ollama_bridge.config import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, Config, Server
-from ollama_bridge.config_file import VARIABLES, Source
+from ollama_bridge.config.file import VARIABLES, Source
 from ollama_bridge.server.handlers import OllamaHandlers
 from running import ask, running
 

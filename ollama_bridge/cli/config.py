@@ -8,8 +8,8 @@ import orjson
 
 from ollama_bridge.cli.options import config_options, source
 from ollama_bridge.config import API_KEY_VARIABLES, Config, KeyPath
-from ollama_bridge.config_faults import dotted
-from ollama_bridge.config_file import Loaded
+from ollama_bridge.config.faults import dotted
+from ollama_bridge.config.file import Loaded
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.masking import MASK, mask
 
@@ -85,13 +85,13 @@ def init(ctx: click.Context, force: bool) -> None:
     \b
         $ ollama-bridge config init
     """
-    from ollama_bridge import config_edit  # noqa: PLC0415 - only those who write need it
-    from ollama_bridge.config_example import EXAMPLE  # noqa: PLC0415
+    from ollama_bridge.config import edit  # noqa: PLC0415 - only those who write need it
+    from ollama_bridge.config.example import EXAMPLE  # noqa: PLC0415
 
     where = source(ctx)
     if not force and where.path.exists():
         raise ConfigError(f"{where.path} is there already; --force replaces it")
-    config_edit.write(where.path, EXAMPLE)
+    edit.write(where.path, EXAMPLE)
     click.echo(f"wrote {where.path}", err=True)
 
 

@@ -10,7 +10,7 @@ import orjson
 from ollama_bridge.catalog import Model, ModelConfig, complete
 from ollama_bridge.cli.options import config_options, source
 from ollama_bridge.config import Config
-from ollama_bridge.config_file import find
+from ollama_bridge.config.file import find
 
 _COLUMNS = ("name", "backend", "backend_model", "context_length", "max_tokens", "capabilities", "aliases")
 
@@ -116,11 +116,11 @@ def add_model(ctx: click.Context, /, **entry: Any) -> None:
     \b
         $ ollama-bridge models add fast --backend demo --alias quick
     """
-    from ollama_bridge import config_edit  # noqa: PLC0415 - only those who write need it
+    from ollama_bridge.config import edit  # noqa: PLC0415 - only those who write need it
 
     where = source(ctx)
     # click hands options over in the order they were typed; the file has them in the schema's.
-    config_edit.add_model(where, {key: entry[key] for key in ModelConfig.model_fields if entry.get(key)})
+    edit.add_model(where, {key: entry[key] for key in ModelConfig.model_fields if entry.get(key)})
     click.echo(f"added '{entry['name']}' to {where.path}", err=True)
 
 
@@ -135,16 +135,16 @@ def alias_model(ctx: click.Context, name: str, alias: str) -> None:
     \b
         $ ollama-bridge models alias demo gpt-4
     """
-    from ollama_bridge import config_edit  # noqa: PLC0415 - only those who write need it
+    from ollama_bridge.config import edit  # noqa: PLC0415 - only those who write need it
 
-    config_edit.add_alias(source(ctx), name, alias)
+    edit.add_alias(source(ctx), name, alias)
     click.echo(f"'{alias}' is '{name}' now", err=True)
 
 
 def _switch(ctx: click.Context, names: Sequence[str], *, enabled: bool) -> None:
-    from ollama_bridge import config_edit  # noqa: PLC0415 - only those who write need it
+    from ollama_bridge.config import edit  # noqa: PLC0415 - only those who write need it
 
-    config_edit.set_enabled(source(ctx), names, enabled=enabled)
+    edit.set_enabled(source(ctx), names, enabled=enabled)
     click.echo(f"{'enabled' if enabled else 'disabled'}: {', '.join(names)}", err=True)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from ollama_bridge.config_file import Flags, Source
+    from ollama_bridge.config.file import Flags, Source
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +37,7 @@ def source(ctx: click.Context, flags: "Flags | None" = None) -> "Source":
         ctx: The command's context.
         flags: What the command's own options say.
     """
-    from ollama_bridge.config_file import Source, default_path  # noqa: PLC0415 - `--version` must not wait for it
+    from ollama_bridge.config.file import Source, default_path  # noqa: PLC0415 - `--version` must not wait for it
 
     path: Path | None = ctx.meta.get(_META + "config")
     env_file: Path | None = ctx.meta.get(_META + "env_file")

@@ -9,7 +9,7 @@ from ollama_bridge.cli.options import config_options, source
 
 if TYPE_CHECKING:
     from ollama_bridge.config import Config
-    from ollama_bridge.config_file import Flags
+    from ollama_bridge.config.file import Flags
 
 _PLACES: Final[Mapping[str, tuple[str, ...]]] = {
     "host": ("server", "host"),

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ollama_bridge.catalog import ModelConfig
-from ollama_bridge.config_file import CATALOGUE, Loaded, Source, find
-from ollama_bridge.config_splice import Splice
-from ollama_bridge.config_yaml import read
+from ollama_bridge.config.file import CATALOGUE, Loaded, Source, find
+from ollama_bridge.config.splice import Splice
+from ollama_bridge.config.yaml import read
 from ollama_bridge.errors import ConfigError
 
 LOCK_TIMEOUT_S: Final = 10.0

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from ollama_bridge.config import Config, KeyPath
+from ollama_bridge.config.schema import Config, KeyPath
 from ollama_bridge.masking import mask
 
 _WORDS: Final[Mapping[str, str]] = {

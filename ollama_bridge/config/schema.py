@@ -1,6 +1,6 @@
 """What the operator wants, as frozen values: the schema of `config.yaml`.
 
-`config_file` fills it from flags, environment and file, and says which line is at fault; `config_edit` changes the
+`file` fills it from flags, environment and file, and says which line is at fault; `edit` changes the
 file. A key that nothing reads yet is not accepted: a setting without effect is worse than an error.
 """
 
@@ -153,7 +153,7 @@ class Streaming(_Section):
     chunk_size: NonNegativeInt = 0
     delay_ms: Milliseconds = 0
     first_event_timeout_s: PositiveFloat = 300.0
-    idle_timeout_s: PositiveFloat = 120.0
+    idle_timeout_s: PositiveFloat = 300.0
 
 
 class Provider(_Section):

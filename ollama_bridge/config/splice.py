@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from ollama_bridge.config_yaml import compose
+from ollama_bridge.config.yaml import compose
 from ollama_bridge.errors import ConfigError
 
 _PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*(:[A-Za-z0-9_./-]+)*\Z")

@@ -18,7 +18,7 @@ streaming:
   chunk_size: 0                # words a line; 0: as they arrive. STREAMING_CHUNK_SIZE
   delay_ms: 0                  # milliseconds between lines, at most 60000. STREAMING_DELAY_MS
   # first_event_timeout_s: 300 # seconds a model may think before it says anything
-  # idle_timeout_s: 120        # seconds of silence within an answer
+  # idle_timeout_s: 300        # seconds of silence within an answer
 
 # default_max_tokens: 8192     # most tokens of an answer where nothing else says it. DEFAULT_MAX_TOKENS
 log_level: info                # debug, info, warning, error. LOG_LEVEL

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from ollama_bridge.config import KeyPath
+from ollama_bridge.config.schema import KeyPath
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.masking import mask
 

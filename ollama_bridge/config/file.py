@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from ollama_bridge.catalog import ModelConfig
-from ollama_bridge.config import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, KEYLESS_KINDS, Config, KeyPath
-from ollama_bridge.config_faults import faults, suggestion
+from ollama_bridge.config.faults import faults, suggestion
+from ollama_bridge.config.schema import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, KEYLESS_KINDS, Config, KeyPath
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.masking import mask
 from ollama_bridge.names import InvalidName, parse_name
 from ollama_bridge.registry import catalogue_models
 
 if TYPE_CHECKING:
-    from ollama_bridge.config_yaml import Tree
+    from ollama_bridge.config.yaml import Tree
 
 FILE_NAME: Final = "config.yaml"
 DEFAULT: Final = "default"
@@ -293,7 +293,7 @@ def _key(name: str) -> str:
 
 
 def _tree(text: str, label: str, variables: Mapping[str, str]) -> "Tree":
-    from ollama_bridge.config_yaml import read  # noqa: PLC0415 - who has no file need not wait for a YAML reader
+    from ollama_bridge.config.yaml import read  # noqa: PLC0415 - who has no file need not wait for a YAML reader
 
     return read(text, label, variables)
 

@@ -1,0 +1,29 @@
+"""What the operator wants, and the file it stands in.
+
+schema                      the configuration as frozen values
+yaml  faults  example       what a line of the file says; what is wrong with it; a commented file to start from
+file  splice                flags, environment and file become one configuration; a change of some bytes of it
+edit                        `models enable`, `models add`: whole or not at all
+"""
+
+from ollama_bridge.config.schema import (
+    API_KEY_VARIABLES,
+    IMPLICIT_PROVIDERS,
+    Config,
+    KeyPath,
+    LogLevel,
+    Provider,
+    Server,
+    Streaming,
+)
+
+__all__ = [
+    "API_KEY_VARIABLES",
+    "IMPLICIT_PROVIDERS",
+    "Config",
+    "KeyPath",
+    "LogLevel",
+    "Provider",
+    "Server",
+    "Streaming",
+]
