@@ -11,8 +11,9 @@ from ollama_bridge.chat import ChatRequest, Target
 from ollama_bridge.errors import UpstreamBroken, UpstreamUnreachable
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall
 from ollama_bridge.policies.complete import Complete
-from ollama_bridge.policies.pace import Pace, Pacing, Words
+from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.timeout import Timeout
+from ollama_bridge.policies.words import Words
 from scripted import SILENCE, ScriptedBackend, collect
 
 REQUEST = ChatRequest("m", target=Target("acme", "m-1"))

@@ -1,7 +1,9 @@
 """`ollama-bridge serve`."""
 
+import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from types import ModuleType
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 
@@ -45,6 +47,8 @@ def serve(ctx: click.Context, /, **given: object) -> None:
     where = source(ctx, flags)
     where.load()  # before anything heavy is imported: a mistake is told at once
 
+    # structlog would import it to draw tracebacks as we never draw them, which takes a tenth of a second.
+    sys.modules.setdefault("rich", cast("ModuleType", None))
     from ollama_bridge import daemon, logs  # noqa: PLC0415 - an HTTP server, which no other command needs
 
     def load() -> "Config":
