@@ -153,6 +153,22 @@ async def burst(target: Target, upstream: Child, size: Size) -> Sample:
     }
 
 
+async def fresh(target: Target, upstream: Child, size: Size) -> Sample:
+    """The same, each stream over a connection of its own, as `curl` and many a plugin have it."""
+    await set_pace(upstream, 200, 0)
+    request = target.request(stream=True)
+    async with crowd(target.child.port, 16) as clients:
+        target.check(await ask_all(clients, request), 200, stream=True)
+    replies: list[Reply] = []
+    cpu = stage.cpu_s(target.child.pid)
+    for _ in range(size.bursts):
+        async with crowd(target.child.port, 16) as clients:
+            replies += await ask_all(clients, request)
+    cpu = stage.cpu_s(target.child.pid) - cpu
+    target.check(replies, 200, stream=True)
+    return {"fresh: CPU µs a word": cpu * 1e6 / (len(replies) * 200)}
+
+
 async def first(target: Target, upstream: Child, size: Size) -> Sample:
     """One user, one request after the other; the first word comes at once, the rest later."""
     await set_pace(upstream, 3, 200)
@@ -193,6 +209,7 @@ async def once(target: Target, upstream: Child, size: Size) -> Sample:
 
 SAMPLES: Final[Mapping[str, Callable[[Target, Child, Size], Awaitable[Sample]]]] = {
     "burst": burst,
+    "fresh": fresh,
     "first": first,
     "paced": paced,
     "once": once,
