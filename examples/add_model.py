@@ -12,7 +12,7 @@ from contextlib import aclosing
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.demo import DemoBackend
 from ollama_bridge.catalog import ModelConfig
-from ollama_bridge.chat import ChatRequest, Message
+from ollama_bridge.chat import ChatRequest, Message, singly
 from ollama_bridge.errors import ModelNotFound
 from ollama_bridge.events import TextDelta
 from ollama_bridge.registry import ModelRegistry
@@ -27,7 +27,7 @@ def show(when: str, registry: ModelRegistry) -> None:
 
 async def ask(registry: ModelRegistry, name: str, question: str) -> str:
     request = ChatRequest(name, (Message("user", question),))
-    async with aclosing(registry.chat(request)) as events:
+    async with aclosing(singly(registry.chat(request))) as events:
         return "".join([event.text async for event in events if isinstance(event, TextDelta)])
 
 

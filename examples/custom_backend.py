@@ -37,10 +37,10 @@ class ShoutBackend:
         """Text as it comes, then exactly one `Finish`; raise an `UpstreamError` if it cannot be done."""
         words = request.messages[-1].content.upper().split() if request.messages else []
         for word in words:
-            yield TextDelta(f"{word} ")
-        yield TextDelta("!!!")
+            yield (TextDelta(f"{word} "),)
+        yield (TextDelta("!!!"),)
         asked = sum(len(message.content.split()) for message in request.messages)
-        yield Finish("stop", Usage(input_tokens=asked, output_tokens=len(words) + 1))
+        yield (Finish("stop", Usage(input_tokens=asked, output_tokens=len(words) + 1)),)
 
     async def warm(self) -> None:
         """Called once in the background when the daemon starts: import, connect."""

@@ -3,7 +3,7 @@
 The map, from the ground up (an import goes down only; `pyproject.toml` enforces it):
 
     errors events chat              who is at fault; what a model says; what a client asks     floor 0
-    names media masking stepping    model names, images, keys in texts, awaitables: all pure   floor 0
+    names media masking             model names, images, keys in texts: all pure               floor 0
     history                         repairs the conversation a client sends                    floor 0
     backends/  catalog              one file per provider SDK; known facts about models        floor 1
     surfaces/  policies/            one file per client wire; backends that hold backends      floor 2
@@ -14,7 +14,7 @@ The map, from the ground up (an import goes down only; `pyproject.toml` enforces
     cli/                            `ollama-bridge …`                                          floor 6
 
 Everything passes one narrow waist: a surface decodes a request into one
-`chat.ChatRequest`, a `chat.Backend` answers it with a stream of `events.Event`.
+`chat.ChatRequest`, a `chat.Backend` answers it with `events.Event`s, in the bursts in which they came.
 """
 
 __version__ = "0.1.0"

@@ -4,7 +4,8 @@ Every surface decodes to one `ChatRequest`; every `Backend` answers with a strea
 a policy is a backend that holds a backend.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -16,8 +17,13 @@ Think: TypeAlias = bool | Literal["low", "medium", "high", "max"] | None
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Capability: TypeAlias = Literal["completion", "tools", "vision", "thinking", "insert", "embedding"]
 
-Reply: TypeAlias = AsyncGenerator[Event, None]
-"""A generator, not an iterator: it must be closable. Read it only inside `aclosing(...)`."""
+Reply: TypeAlias = AsyncGenerator[Sequence[Event], None]
+"""What a model says, in bursts: each item holds the events that became known together, never none.
+
+A provider's read often brings many events; passed on together, what each layer costs is paid once for all of
+them. Who wants them one by one reads `singly(reply)`. A generator, not an iterator: it must be closable. Read
+it only inside `aclosing(...)`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +161,7 @@ class Backend(Protocol):
     """Anything that answers a chat: a provider, or a policy wrapped around one."""
 
     def chat(self, request: ChatRequest) -> Reply:
-        """Stream the reply: zero or more deltas and tool calls, then exactly one `Finish`.
+        """Stream the reply: zero or more deltas and tool calls, then exactly one `Finish`, in bursts.
 
         Closing the reply (`aclose`, or cancelling the reader) closes the provider's connection.
 
@@ -177,3 +183,11 @@ class Provider(Backend, Protocol):
     async def aclose(self) -> None:
         """Close all connections. The provider is not used afterwards."""
         ...
+
+
+async def singly(reply: Reply) -> AsyncGenerator[Event, None]:
+    """The events of `reply`, one by one; closing this closes `reply`."""
+    async with aclosing(reply) as bursts:
+        async for burst in bursts:
+            for event in burst:
+                yield event

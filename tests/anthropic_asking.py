@@ -5,7 +5,7 @@ from typing import Any
 
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.anthropic import AnthropicBackend
-from ollama_bridge.chat import ChatRequest, Message, Rules, Target
+from ollama_bridge.chat import ChatRequest, Message, Rules, Target, singly
 from ollama_bridge.events import Event
 
 KEY = "sk-ant-api03-very-secret-0123456789"
@@ -28,7 +28,7 @@ def asking(*messages: Message, rules: Rules = RULES, most: int = 64000, **fields
 
 
 async def reply(backend: AnthropicBackend, request: ChatRequest | None = None) -> list[Event]:
-    async with aclosing(backend.chat(request or asking())) as events:
+    async with aclosing(singly(backend.chat(request or asking()))) as events:
         return [event async for event in events]
 
 

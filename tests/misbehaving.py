@@ -23,7 +23,7 @@ class Misbehaving:
             raise RuntimeError("a bug before the first word")
         if how == "reset":
             raise ConnectionResetError("not the client's")
-        yield TextDelta("one ")
+        yield (TextDelta("one "),)
         if how == "at-once":  # in the same burst as the text
             raise ZeroDivisionError("a bug after the first word")
         await asyncio.sleep(0)
@@ -33,13 +33,13 @@ class Misbehaving:
             case "reset-later":
                 raise ConnectionResetError("not the client's")
             case "nonsense":
-                yield TextDelta(object())  # type: ignore[arg-type]
+                yield (TextDelta(object()),)  # type: ignore[arg-type]
             case "flood":
                 while True:
-                    yield TextDelta("x" * 10_000)
+                    yield (TextDelta("x" * 10_000),)
             case "silence":
                 await asyncio.Event().wait()
-        yield Finish()
+        yield (Finish(),)
         if how == "too-late":
             raise RuntimeError("a bug after the end")
 

@@ -6,7 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.openai import OpenAIBackend
-from ollama_bridge.chat import ChatRequest, Message, Rules, Target
+from ollama_bridge.chat import ChatRequest, Message, Rules, Target, singly
 from ollama_bridge.errors import BridgeError
 from ollama_bridge.events import TextDelta, ThinkingDelta, ToolCall
 from shared import SHARED
@@ -32,7 +32,7 @@ def question(*, rules=None, capabilities=("completion", "tools"), **fields):
 
 async def ask(backend, request=None):
     """All events of one reply."""
-    async with aclosing(backend.chat(request or question())) as events:
+    async with aclosing(singly(backend.chat(request or question()))) as events:
         return [event async for event in events]
 
 
@@ -40,7 +40,7 @@ async def ask_until_it_fails(backend, request=None):
     """The events before the failure, and the failure."""
     events = []
     try:
-        async with aclosing(backend.chat(request or question())) as reply:
+        async with aclosing(singly(backend.chat(request or question()))) as reply:
             async for event in reply:
                 events.append(event)  # noqa: PERF401 - what came before the failure is wanted
     except BridgeError as exc:

@@ -30,7 +30,7 @@ class ScriptedBackend:
                     raise item
                 if item is SILENCE:
                     await asyncio.Event().wait()
-                yield item
+                yield (item,)
         finally:
             self.closed += 1
 
@@ -38,6 +38,6 @@ class ScriptedBackend:
 async def collect(reply: Reply) -> list[Event]:
     """All events of a reply, closed afterwards."""
     try:
-        return [event async for event in reply]
+        return [event async for burst in reply for event in burst]
     finally:
         await reply.aclose()

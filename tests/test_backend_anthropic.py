@@ -13,7 +13,7 @@ from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.anthropic import STOP_REASONS, AnthropicBackend, Reader
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.sse import SseReader
-from ollama_bridge.chat import Message, Tool
+from ollama_bridge.chat import Message, Tool, singly
 from ollama_bridge.errors import (
     UpstreamBroken,
     UpstreamBusy,
@@ -67,7 +67,7 @@ async def failing(body, **script):
     async with Upstream() as upstream:
         upstream.reply(body, **script)
         claude = backend(upstream.url)
-        events = claude.chat(asking())
+        events = singly(claude.chat(asking()))
         with pytest.raises(UpstreamError) as caught:  # noqa: PT012 - the events before the error count as well
             while True:
                 seen.append(await anext(events))
@@ -366,7 +366,7 @@ async def test_leaving_after_the_first_event_closes_the_connection(how):
     async with Upstream() as upstream:
         upstream.reply(HALF, then="stall")
         claude = backend(upstream.url)
-        events = claude.chat(asking())
+        events = singly(claude.chat(asking()))
         assert await anext(events) == TextDelta("Hel")
         if how == "aclose":
             await events.aclose()

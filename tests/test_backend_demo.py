@@ -7,14 +7,14 @@ import pytest
 
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.demo import DemoBackend, instance
-from ollama_bridge.chat import ChatRequest, Image, Message, Tool
+from ollama_bridge.chat import ChatRequest, Image, Message, Tool, singly
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, ToolCall
 
 
 async def ask(content="Hello there", **fields):
     messages = fields.pop("messages", (Message("user", content),))
     backend = DemoBackend(ProviderSettings(name="demo", kind="demo"))
-    async with aclosing(backend.chat(ChatRequest("demo:latest", messages, **fields))) as events:
+    async with aclosing(singly(backend.chat(ChatRequest("demo:latest", messages, **fields)))) as events:
         return [event async for event in events]
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ollama_bridge.backends import ProviderSettings, google
 from ollama_bridge.backends.google import GoogleBackend, GoogleFailures
 from ollama_bridge.backends.google_stream import FINISH_REASONS, GenerateReader
-from ollama_bridge.chat import ChatRequest, Message, Rules, Target, Tool
+from ollama_bridge.chat import ChatRequest, Message, Rules, Target, Tool, singly
 from ollama_bridge.errors import (
     InvalidRequest,
     UpstreamBroken,
@@ -55,7 +55,7 @@ async def gemini(upstream, **settings):
 
 
 async def ask(backend, request=HELLO):
-    async with aclosing(backend.chat(request)) as events:
+    async with aclosing(singly(backend.chat(request))) as events:
         return [event async for event in events]
 
 
@@ -241,7 +241,7 @@ async def test_leaving_closes_the_connection(path, received):
         arrived = asyncio.Event()
 
         async def read():
-            async with aclosing(backend.chat(HELLO)) as events:
+            async with aclosing(singly(backend.chat(HELLO))) as events:
                 async for _ in events:
                     arrived.set()
 
@@ -257,7 +257,7 @@ async def test_closing_the_reply_closes_the_connection(path):
     """A reader that simply stops, in the middle of a burst, leaves nothing open."""
     async with Upstream() as upstream, gemini(upstream) as backend:
         upstream.reply(sse(frame({"text": "a"}), frame({"text": "b"})), then="stall")
-        async with aclosing(backend.chat(HELLO)) as events:
+        async with aclosing(singly(backend.chat(HELLO))) as events:
             assert await anext(events) == TextDelta("a")
         await asyncio.wait_for(upstream.closed_early.wait(), 5)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ollama_bridge.backends import ProviderSettings, ollama
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.ollama import ChatReader, OllamaBackend
-from ollama_bridge.chat import ChatRequest, Image, Message, Target, Tool
+from ollama_bridge.chat import ChatRequest, Image, Message, Target, Tool, singly
 from ollama_bridge.errors import (
     UpstreamBroken,
     UpstreamBusy,
@@ -41,7 +41,7 @@ async def den(upstream, **settings):
 
 
 async def ask(backend, request=HELLO):
-    async with aclosing(backend.chat(request)) as events:
+    async with aclosing(singly(backend.chat(request))) as events:
         return [event async for event in events]
 
 
@@ -231,7 +231,7 @@ async def test_leaving_closes_the_connection(received):
         arrived = asyncio.Event()
 
         async def read():
-            async with aclosing(backend.chat(HELLO)) as events:
+            async with aclosing(singly(backend.chat(HELLO))) as events:
                 async for _ in events:
                     arrived.set()
 

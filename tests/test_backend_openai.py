@@ -12,7 +12,7 @@ import pytest
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.openai import OpenAIBackend
 from ollama_bridge.backends.sdk import payloads
-from ollama_bridge.chat import Message, Rules
+from ollama_bridge.chat import Message, Rules, singly
 from ollama_bridge.errors import (
     InvalidRequest,
     UpstreamBroken,
@@ -371,7 +371,7 @@ async def test_leaving_in_the_middle(api):
     """Closing the reply after its first event closes the provider's connection."""
     async with Upstream() as upstream, backend_at(upstream, api=api) as backend:
         upstream.reply(BEGUN[api], then="stall")
-        async with aclosing(backend.chat(question())) as events:
+        async with aclosing(singly(backend.chat(question()))) as events:
             assert await anext(events) == TextDelta("Hel")
             assert not upstream.closed_early.is_set()
         await upstream.closed_early.wait()

@@ -25,7 +25,13 @@ def test_the_floor_carries_every_wire():
     rows = [json.loads(line) for line in run("--floor", "--json")]
 
     assert {row["wire"] for row in rows} == {"anthropic", "chat", "responses", "google"}
-    assert {row["figure"].partition(":")[0] for row in rows} == {"burst", "first token", "paced", "once"}
+    assert {row["figure"].partition(":")[0] for row in rows} == {
+        "burst",
+        "fresh",
+        "first token",
+        "paced",
+        "once",
+    }
     assert all(value > 0 for row in rows for value in row["relay"])
 
 

@@ -61,9 +61,9 @@ async def test_a_slow_client_is_not_the_providers_fault():
     """The clock stands while the client reads."""
     reply = Timeout(ScriptedBackend(HELLO), first_s=0.01, idle_s=0.01).chat(REQUEST)
     said = []
-    async for event in reply:
+    async for burst in reply:
         await asyncio.sleep(0.03)
-        said.append(event)
+        said += burst
     assert said == HELLO
 
 
@@ -75,7 +75,7 @@ async def test_progress_without_events_is_no_silence():
             for _ in range(8):
                 await asyncio.sleep(0.02)
                 request.progress()
-            yield Finish()
+            yield (Finish(),)
 
     assert await collect(Timeout(Typing(), first_s=0.08, idle_s=0.08).chat(REQUEST)) == [Finish()]
 
@@ -163,8 +163,8 @@ async def test_a_slow_provider_is_not_slowed_down_further():
         async def chat(self, request):
             for text in ("a ", "b "):
                 time.now_s += 0.04
-                yield TextDelta(text)
-            yield Finish()
+                yield (TextDelta(text),)
+            yield (Finish(),)
 
     await collect(paced(Slow(), 0, 0.05, time).chat(REQUEST))
     assert time.slept == [0.01]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_bridge.catalog import CATALOG, ModelConfig, complete
-from ollama_bridge.chat import ChatRequest, Message
+from ollama_bridge.chat import ChatRequest, Message, singly
 from ollama_bridge.errors import ConfigError, ModelNotFound
 from ollama_bridge.events import Finish, TextDelta
 from ollama_bridge.registry import FOREVER, ModelRegistry, Residency, catalogue_models
@@ -25,8 +25,8 @@ class Recorder:
     async def chat(self, request):
         self.asked.append(request)
         try:
-            yield TextDelta("hi")
-            yield Finish()
+            yield (TextDelta("hi"),)
+            yield (Finish(),)
         finally:
             self.closed.set()
 
@@ -98,7 +98,7 @@ async def test_a_request_reaches_the_provider_of_its_model_with_its_target():
     found = ModelRegistry(backends, [model("a"), model("b", "other", backend_model="up", aliases=("c",))])
     request = ChatRequest(model="C:latest", messages=(Message("user", "hi"),))
 
-    async with aclosing(found.chat(request)) as reply:
+    async with aclosing(singly(found.chat(request))) as reply:
         events = [event async for event in reply]
 
     assert events == [TextDelta("hi"), Finish()]

@@ -10,6 +10,7 @@ from anthropic import AsyncAnthropic, AsyncStream
 
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.anthropic_request import prepare
+from ollama_bridge.backends.bursts import read_all
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.sdk import (
     REHEARSAL_URL,
@@ -74,15 +75,14 @@ class AnthropicBackend:
         with self._failures.mapped(model):
             stream = await self._post(self._url, content, prepared.headers)
             async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
-                payload: dict[str, Any] = {"type": "ping"}
                 async for batch in batches:
-                    spoke = False
-                    for payload in batch:
-                        for event in reader.feed(payload):
-                            spoke = True
-                            yield event
-                    if not spoke and payload["type"] != "ping":
+                    said, failure = read_all(reader.feed, batch)
+                    if said:
+                        yield said
+                    elif reader.moved:
                         request.progress()
+                    if failure is not None:
+                        raise failure
                     if reader.finished:
                         break
                 await settle(batches)
@@ -140,11 +140,13 @@ class Reader:
 
     __slots__ = (
         "_calls", "_failures", "_handlers", "_model", "_said", "_stop", "_tool_names", "_usage",
-        "finished",
+        "finished", "moved",
     )  # fmt: skip
 
     def __init__(self, failures: Failures, model: str, tool_names: Mapping[str, str] | None = None) -> None:
         self.finished = False
+        self.moved = False
+        """Whether the last payload was more than a sign of life."""
         self._failures = failures
         self._model = model
         self._tool_names = tool_names or {}
@@ -169,7 +171,9 @@ class Reader:
             UpstreamError: The provider reports an error, or a tool call makes no sense.
             TypeError, KeyError, AttributeError: A field is missing or of the wrong type.
         """
-        handler = self._handlers.get(payload["type"])
+        kind = payload["type"]
+        self.moved = kind != "ping"
+        handler = self._handlers.get(kind)
         return handler(payload) if handler else ()
 
     def _block_delta(self, payload: dict[str, Any]) -> Iterable[Event]:

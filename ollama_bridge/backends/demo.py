@@ -37,7 +37,7 @@ class DemoBackend:
     async def chat(self, request: ChatRequest) -> Reply:
         """Stream the reply; never fails."""
         for event in _reply(request):
-            yield event
+            yield (event,)
             await asyncio.sleep(0)  # each word is its own write, and a client that left is noticed
 
     async def warm(self) -> None:

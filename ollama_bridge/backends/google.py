@@ -23,6 +23,7 @@ from google.genai import errors as genai_errors
 from google.genai import types
 
 from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.backends.bursts import read_all
 from ollama_bridge.backends.failures import Failures, clean
 from ollama_bridge.backends.google_params import build
 from ollama_bridge.backends.google_stream import GenerateReader
@@ -116,11 +117,13 @@ class GoogleBackend:
         with self._failures.mapped(model):
             async with aclosing(frames_of(model, body)) as frames:
                 async for batch in frames:
-                    for frame in batch:
-                        for event in reader.feed(frame):
-                            yield event
-            for event in reader.close():
-                yield event
+                    said, failure = read_all(reader.feed, batch)
+                    if said:
+                        yield said
+                    if failure is not None:
+                        raise failure
+            if last := list(reader.close()):
+                yield last
 
     async def warm(self) -> None:
         """Make the client, which takes tens of milliseconds. Without a key there is nothing to warm."""

@@ -31,8 +31,8 @@ class LazyProvider:
     async def _load_and_chat(self, request: ChatRequest) -> Reply:
         provider = await self._provider()
         async with aclosing(provider.chat(request)) as events:
-            async for event in events:
-                yield event
+            async for burst in events:
+                yield burst
 
     async def warm(self) -> None:
         """Import, construct, and pay first-use costs."""

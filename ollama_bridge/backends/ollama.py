@@ -12,6 +12,7 @@ import aiohttp
 import orjson
 
 from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.backends.bursts import read_all
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.sdk import USER_AGENT, encode
 from ollama_bridge.backends.session import client_session
@@ -67,10 +68,13 @@ class OllamaBackend:
         with self._failures.mapped(model):
             async with aclosing(self._chunks(encode(to_body(request)), model)) as chunks:
                 async for chunk in chunks:
-                    for event in reader.feed(chunk):
-                        yield event
-            for event in reader.close():
-                yield event
+                    said, failure = read_all(reader.feed, (chunk,))
+                    if said:
+                        yield said
+                    if failure is not None:
+                        raise failure
+            if last := list(reader.close()):
+                yield last
 
     async def warm(self) -> None:
         """Nothing to pay."""
@@ -176,7 +180,9 @@ class ChatReader:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
             raise self._broken("it sent a line that is too large: ask again")
-        return [event for line in lines if line.strip() for event in self._line(line)]
+        for line in lines:
+            if line.strip():
+                yield from self._line(line)
 
     def close(self) -> Iterable[Event]:
         """The events of a last line without its line end, as Ollama sends errors of the cloud; half a line is none."""

@@ -13,6 +13,7 @@ import openai
 import structlog
 
 from ollama_bridge.backends import ProviderSettings, openai_chat, responses
+from ollama_bridge.backends.bursts import read_all
 from ollama_bridge.backends.failures import ERROR_TYPES, Failures
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.backends.sdk import (
@@ -138,27 +139,25 @@ class OpenAIBackend:
             tool_names=prepared.tool_names.changed,
         )
         words = StopWords(prepared.stops) if prepared.stops else None
+        feed = reader.feed if words is None else _filtered(reader, words)
         with self._failures.mapped(model):
             stream = await self._post(self._url + api.path, content)
             async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
                 async for batch in batches:
-                    spoke = False
-                    for payload in batch:
-                        events = reader.feed(payload)
-                        for event in events if words is None else words.feed(events):
-                            spoke = True
-                            yield event
-                        if words is not None and words.hit:
-                            return  # and close: nobody wants, nor wants to pay for, what would follow
-                        if reader.done:
-                            break
-                    if not spoke:
+                    said, failure = read_all(feed, batch)
+                    if said:
+                        yield said
+                    else:
                         request.progress()
+                    if failure is not None:
+                        raise failure
+                    if words is not None and words.hit:
+                        return  # and close: nobody wants, nor wants to pay for, what would follow
                     if reader.done:
                         await settle(batches)
                         return
-                for event in _rest(reader, words):
-                    yield event
+                if last := _rest(reader, words):
+                    yield last
 
     async def warm(self) -> None:
         """Go once through all of the SDK that a request goes through, without a network."""
@@ -198,6 +197,10 @@ def _conversation(request: ChatRequest) -> tuple[Message, ...]:
     if messages[-1].role == "assistant" and not request.target.rules.prefill:
         return (*messages, _CONTINUE)
     return messages
+
+
+def _filtered(reader: _Reader, words: StopWords) -> Callable[[Any], Iterable[Event]]:
+    return lambda payload: words.feed(reader.feed(payload))
 
 
 def _rest(reader: _Reader, words: StopWords | None) -> list[Event]:

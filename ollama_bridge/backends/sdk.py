@@ -19,10 +19,10 @@ import orjson
 
 from ollama_bridge import __version__
 from ollama_bridge.backends import ProviderSettings, scrub_environment
+from ollama_bridge.backends.bursts import exhaust
 from ollama_bridge.backends.failures import Failures, clean
 from ollama_bridge.backends.sse import SseReader
 from ollama_bridge.errors import InvalidRequest, UpstreamError
-from ollama_bridge.stepping import exhaust
 
 USER_AGENT: Final = f"ollama-bridge/{__version__}"
 
@@ -191,7 +191,7 @@ async def payloads(
     plain = "content-encoding" not in response.headers
     async with aclosing(response.aiter_raw() if plain else response.aiter_bytes()) as chunks:
         async for chunk in chunks:
-            yield (orjson.loads(payload) for payload in reader.feed(chunk) if payload != b"[DONE]")
+            yield map(orjson.loads, [payload for payload in reader.feed(chunk) if payload != b"[DONE]"])
     try:
         last = [orjson.loads(payload) for payload in reader.close() if payload != b"[DONE]"]
     except orjson.JSONDecodeError:

@@ -7,10 +7,10 @@ word (`spec/providers.md` §3.2), so every backend yields `Finish` only when the
 from contextlib import aclosing, suppress
 from typing import Final
 
+from ollama_bridge.backends.bursts import exhaust
 from ollama_bridge.chat import Backend, ChatRequest, Reply
 from ollama_bridge.errors import UpstreamBroken
 from ollama_bridge.events import Finish
-from ollama_bridge.stepping import exhaust
 
 LINGER_S: Final = 0.25
 """Seconds a provider gets, after `Finish`, to end its body: only then can its connection be used again."""
@@ -25,9 +25,9 @@ class Complete:
     async def chat(self, request: ChatRequest) -> Reply:
         """Pass everything on up to and including `Finish`."""
         async with aclosing(self._inner.chat(request)) as events:
-            async for event in events:
-                yield event
-                if type(event) is Finish:
+            async for burst in events:
+                yield burst
+                if type(burst[-1]) is Finish:
                     # The answer is whole; how its connection ends is of no interest.
                     with suppress(Exception):
                         await exhaust(events, within_s=LINGER_S)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from ollama_bridge.chat import Backend, ChatRequest, Reply
+from ollama_bridge.chat import Backend, ChatRequest, Reply, singly
 from ollama_bridge.events import TextDelta, ThinkingDelta
 
 
@@ -64,11 +64,11 @@ class Pace:
 
         due_s = self._clock_s()
         words = Words(pacing.chunk_size)
-        async with aclosing(self._inner.chat(request)) as events:
+        async with aclosing(singly(self._inner.chat(request))) as events:
             async for event in events:
                 for ready in words.feed(event):
                     if isinstance(ready, TextDelta | ThinkingDelta):
                         if (wait_s := due_s - self._clock_s()) > 0:
                             await self._sleep(wait_s)
                         due_s = self._clock_s() + pacing.delay_s
-                    yield ready
+                    yield (ready,)

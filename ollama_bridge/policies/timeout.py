@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from ollama_bridge.chat import Backend, ChatRequest, Reply
 from ollama_bridge.errors import UpstreamUnreachable
-from ollama_bridge.stepping import Waiting, start
 
 
 class _Clock:
@@ -48,15 +47,11 @@ class Timeout:
         async with aclosing(self._inner.chat(replace(request, progress=clock.set_back))) as events:
             while True:
                 try:
-                    step = start(anext(events))
-                    if isinstance(step, Waiting):
-                        # The clock runs around anext() alone: inside asyncio.timeout() a `yield` would time
-                        # the client's reading and cancel the wrong task (PEP 789).
-                        async with asyncio.timeout(clock.limit_s) as clock.running:
-                            event = await step
-                        clock.running = None
-                    else:
-                        event = step
+                    # The clock runs around anext() alone: inside asyncio.timeout() a `yield` would time the
+                    # client's reading and cancel the wrong task (PEP 789).
+                    async with asyncio.timeout(clock.limit_s) as clock.running:
+                        burst = await anext(events)
+                    clock.running = None
                 except StopAsyncIteration:
                     return
                 except TimeoutError as exc:
@@ -66,5 +61,5 @@ class Timeout:
                         model=request.target.model,
                         status=504,
                     ) from exc
-                yield event
+                yield burst
                 clock.limit_s = self._idle_s

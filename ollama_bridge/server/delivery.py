@@ -4,10 +4,9 @@ What fails before the first event becomes a status; what fails after it becomes 
 decoded, encoded and written at once, and nothing that is encoded waits while the provider is silent.
 """
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import aclosing, contextmanager, suppress
-from typing import Final, Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Protocol
 
 from aiohttp import web
 
@@ -16,11 +15,7 @@ from ollama_bridge.errors import BridgeError
 from ollama_bridge.events import Event, Finish
 from ollama_bridge.server.connection import ClientLeft
 from ollama_bridge.server.middleware import internal_error, note
-from ollama_bridge.stepping import Waiting, start
 from ollama_bridge.surfaces.ollama import JSON, NDJSON
-
-MOST_LINES: Final = 512
-"""Lines are gathered up to this number before they are written even in the middle of a burst."""
 
 
 class Encoder(Protocol):
@@ -61,9 +56,11 @@ async def deliver(
     async with aclosing(events):
         first = await anext(events)  # what fails up to here becomes a status
         if not stream:
-            encoder.add(first)
-            async for event in events:
+            for event in first:
                 encoder.add(event)
+            async for burst in events:
+                for event in burst:
+                    encoder.add(event)
             return web.Response(body=encoder.whole(), headers={"Content-Type": JSON})
         response = _Stream(headers={"Content-Type": NDJSON})
         with _leaving():
@@ -75,27 +72,21 @@ async def deliver(
         return response
 
 
-async def _write_all(response: web.StreamResponse, first: Event, events: Reply, encoder: Encoder) -> bytes:
-    """Write everything but the last lines, which are returned."""
-    encode = encoder.encode
+async def _write_all(
+    response: web.StreamResponse, first: Sequence[Event], events: Reply, encoder: Encoder
+) -> bytes:
+    """Write every burst as it comes, but the last, which is returned: it leaves together with the end."""
+    burst = first
     lines: list[bytes] = []
-    event = first
     try:
-        lines.append(encode(first))
-        while type(event) is not Finish:
-            step = start(anext(events))
-            if isinstance(step, Waiting):
-                if lines:
-                    await _flush(response, b"".join(lines), step)
-                    lines.clear()
-                event = await step
-            else:
-                event = step
-            lines.append(encode(event))
-            if len(lines) > MOST_LINES:
-                with _leaving():
-                    await response.write(b"".join(lines))
-                lines.clear()
+        while True:
+            lines.extend(map(encoder.encode, burst))  # what was encoded before a bug stays
+            if type(burst[-1]) is Finish:
+                break
+            with _leaving():
+                await response.write(b"".join(lines))
+            lines.clear()
+            burst = await anext(events)
     except BridgeError as exc:
         note(exc)
         lines.append(encoder.error(exc))
@@ -104,19 +95,6 @@ async def _write_all(response: web.StreamResponse, first: Event, events: Reply, 
     except Exception as exc:  # noqa: BLE001 - a bug; it is logged
         lines.append(encoder.error(internal_error(exc)))
     return b"".join(lines)
-
-
-async def _flush(response: web.StreamResponse, lines: bytes, pending: Waiting[Event]) -> None:
-    """Write while `pending` waits; if that fails, `pending` is cancelled and cleaned up first."""
-    try:
-        await response.write(lines)
-    except BaseException as exc:
-        # Not the client's exception: inside, a ConnectionResetError would look like the provider's fault.
-        with suppress(BaseException):
-            await pending.fail(asyncio.CancelledError())
-        if isinstance(exc, ConnectionError):
-            raise ClientLeft from exc
-        raise
 
 
 async def _finish(events: Reply) -> None:
