@@ -1,8 +1,8 @@
 """What every HTTP exchange gets, whatever it is about: an id, one log line, and no traceback for the client."""
 
 import math
+import secrets
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 @web.middleware
 async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Name the exchange, log it once, and turn what nobody handled into `{"error"}`."""
-    request_id = uuid.uuid4().hex[:8]
+    request_id = secrets.token_hex(4)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id)
     began_s = time.monotonic()

@@ -100,16 +100,18 @@ class _Encoder(ABC):
         self._pieces = 0
         self._calls = 0
         self._folded: list[Event] = []
+        self._before_text, self._after_text = self._shape.text
         self._asked_ns = clock_ns()
 
     def encode(self, event: Event) -> bytes:
         """One line, with its newline."""
         now_ns = self._mark()
+        if type(event) is TextDelta and not event.logprobs:  # nearly always
+            return b"".join((self._stamp(now_ns), self._before_text, _text(event.text), self._after_text))
         match event:
             case TextDelta():
                 before, after = self._shape.text
-                if event.logprobs:
-                    after = after[:-2] + b',"logprobs":' + _logprobs(event.logprobs) + after[-2:]
+                after = after[:-2] + b',"logprobs":' + _logprobs(event.logprobs) + after[-2:]
                 return self._stamp(now_ns) + before + _text(event.text) + after
             case ThinkingDelta():
                 before, after = self._shape.thinking
