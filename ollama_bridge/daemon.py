@@ -143,11 +143,11 @@ class Daemon:
             log.warning("a provider could not be loaded", error=str(exc))
         if self._owns_process:
             # A full collection over three SDKs stops the loop for a quarter of a second: out of its sight.
-            gc.collect()
             gc.freeze()
             # What a request leaves is freed by reference counts; looking for cycles every 700 objects is a
             # visible part of a burst's cost.
             gc.set_threshold(50_000, 20, 50)
+            gc.enable()
 
     async def _watch(self, config: Config) -> None:
         """Take over changes of the configuration, and say so when it cannot be used."""

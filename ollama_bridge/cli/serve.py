@@ -1,5 +1,6 @@
 """`ollama-bridge serve`."""
 
+import gc
 import sys
 from collections.abc import Mapping
 from types import ModuleType
@@ -39,6 +40,7 @@ def serve(ctx: click.Context, /, **given: object) -> None:
         $ ollama-bridge serve
         $ ANTHROPIC_API_KEY=… ollama-bridge serve --port 11500
     """
+    gc.disable()  # there is nothing to collect in what is imported; the daemon turns it on when that is done
     flags: Flags = {
         place: (f"--{name.replace('_', '-')}", given[name])
         for name, place in _PLACES.items()
