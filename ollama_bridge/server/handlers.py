@@ -1,8 +1,9 @@
 """Ollama's native routes: HTTP in, HTTP out; what the bodies mean is the surfaces' business."""
 
+import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol, TypeVar
 
 from aiohttp import web
 
@@ -15,6 +16,11 @@ from ollama_bridge.server.delivery import Encoder, deliver
 from ollama_bridge.server.middleware import MODEL, STREAM
 from ollama_bridge.server.routing import Routes
 from ollama_bridge.surfaces import ollama, ollama_models
+
+C = TypeVar("C")
+
+LARGE_BODY_BYTES: Final = 1_000_000
+"""From here on a request body is decoded in a thread."""
 
 
 class OllamaHandlers:
@@ -71,13 +77,13 @@ class OllamaHandlers:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """Answer a conversation."""
         arrived_ns = time.monotonic_ns()
-        call = ollama.decode_chat(await read_body(request))
+        call = await _decoded(ollama.decode_chat, await read_body(request))
         return await self._answer(request, call, ollama.ChatEncoder(call.model, arrived_ns=arrived_ns))
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         """Answer a prompt."""
         arrived_ns = time.monotonic_ns()
-        call = ollama.decode_generate(await read_body(request))
+        call = await _decoded(ollama.decode_generate, await read_body(request))
         encoder = ollama.GenerateEncoder(call.model, arrived_ns=arrived_ns, raw=call.raw)
         return await self._answer(request, call, encoder)
 
@@ -96,6 +102,11 @@ class OllamaHandlers:
             return _json(ollama.debug_reply(call, question))
         with gateway.in_use():
             return await deliver(request, gateway.chat(question), encoder, stream=call.stream)
+
+
+async def _decoded(decode: Callable[[bytes], C], body: bytes) -> C:
+    """Large bodies are read beside the loop: a malformed one of many megabytes takes seconds to be named."""
+    return decode(body) if len(body) < LARGE_BODY_BYTES else await asyncio.to_thread(decode, body)
 
 
 class _Call(Protocol):
