@@ -49,7 +49,6 @@ class Facts:
 
 _ALL: Final[tuple[Capability, ...]] = ("completion", "tools", "vision", "thinking")
 _SEES: Final[tuple[Capability, ...]] = ("completion", "tools", "vision")
-_THINKS: Final[tuple[Capability, ...]] = ("completion", "tools", "thinking")
 _TALKS: Final[tuple[Capability, ...]] = ("completion", "tools")
 
 _NO_EFFORTS: Final[tuple[Effort, ...]] = ()
@@ -134,7 +133,6 @@ def _reasoning(*efforts: Effort) -> Rules:
 
 
 _GPT_4: Final = Rules(accepts=_CHAT_OPTIONS, thinking=frozenset(), efforts=_NO_EFFORTS)
-_GPT_4_TEXT: Final = Rules(accepts=_CHAT_OPTIONS, thinking=frozenset(), efforts=_NO_EFFORTS, schema=False)
 _O_SERIES: Final = _reasoning("low", "medium", "high")
 _GPT_5: Final = _reasoning("minimal", "low", "medium", "high")
 _GPT_5_1: Final = _reasoning("none", "low", "medium", "high")

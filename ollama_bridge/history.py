@@ -59,29 +59,6 @@ def repair(messages: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(item.answer() if isinstance(item, _Call) else item for item in placed)
 
 
-def merge_roles(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Join neighbours of the same role, for providers that want user and assistant to alternate.
-
-    Texts are joined by a blank line; tool results stay apart, each belongs to its own call.
-    """
-    merged: list[Message] = []
-    for message in messages:
-        if merged and message.role != "tool" and merged[-1].role == message.role:
-            before = merged.pop()
-            merged.append(
-                replace(
-                    before,
-                    content=_join(before.content, message.content),
-                    thinking=_join(before.thinking, message.thinking),
-                    images=before.images + message.images,
-                    tool_calls=before.tool_calls + message.tool_calls,
-                )
-            )
-        else:
-            merged.append(message)
-    return tuple(merged)
-
-
 @dataclass(slots=True)
 class _Call:
     """One tool call on its way to its result.
@@ -184,7 +161,3 @@ def _as_user(result: Message) -> Message | None:
 
 def _is_empty(message: Message) -> bool:
     return not (message.content.strip() or message.images or message.thinking.strip())
-
-
-def _join(first: str, second: str) -> str:
-    return f"{first}\n\n{second}" if first and second else first or second

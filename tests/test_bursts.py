@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 import pytest
 
-from ollama_bridge.backends.bursts import read_all
+from ollama_bridge.backends.bursts import bursts, read_all
 from ollama_bridge.chat import ChatRequest, singly
 from ollama_bridge.events import Finish, TextDelta
 from scripted import SILENCE, ScriptedBackend
@@ -43,3 +43,29 @@ async def test_one_by_one_closes_what_it_reads():
     assert backend.closed == 1
     with pytest.raises(StopAsyncIteration):
         await anext(events)
+
+
+class Reader:
+    """Says what `feed` does, and a last word."""
+
+    feed = staticmethod(feed)
+
+    def close(self):
+        return (TextDelta("last"),)
+
+
+async def reads(*payloads):
+    for payload in payloads:
+        yield payload
+
+
+async def test_a_read_that_says_nothing_is_progress():
+    """Each other read is one burst, and what is left to say comes at the end."""
+    quiet = []
+    said = [burst async for burst in bursts(Reader(), reads((1,), (), (2,)), lambda: quiet.append(True))]
+    assert said == [
+        [TextDelta("1"), TextDelta("1")],
+        [TextDelta("0"), TextDelta("2")],
+        [TextDelta("last")],
+    ]
+    assert quiet == [True]

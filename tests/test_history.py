@@ -1,15 +1,13 @@
 """The repair of conversations."""
 
 from collections import Counter
-from dataclasses import replace
-from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_bridge.chat import Image, Message
 from ollama_bridge.events import ToolCall
-from ollama_bridge.history import NO_RESULT, call_id, merge_roles, repair
+from ollama_bridge.history import NO_RESULT, call_id, repair
 
 text = st.sampled_from(["", " ", "alpha", "beta", "gamma\n"])
 ids = st.sampled_from(["", "call_0", "call_1", "toolu_abc", "not valid!", call_id(1, 0, "look")])
@@ -83,15 +81,6 @@ def test_ids_of_what_was_said_stay_when_more_is_said(before, more):
     short = [call.id for one in repair(before) for call in one.tool_calls]
     long = [call.id for one in repair(before + more) for call in one.tool_calls]
     assert long[: len(short)] == short
-
-
-@given(conversation)
-def test_merged_roles_alternate(messages):
-    """No two neighbours share a role, tool results apart, and no text is lost."""
-    repaired = repair(messages)
-    merged = merge_roles(repaired)
-    assert all(a.role != b.role or a.role == "tool" for a, b in pairwise(merged))
-    assert " ".join(m.content for m in merged).split() == " ".join(m.content for m in repaired).split()
 
 
 def test_ids_are_nine_letters_or_digits_and_known():
@@ -179,14 +168,3 @@ def test_a_healthy_conversation_is_left_alone():
         Message("assistant", "it is there"),
     )
     assert repair(healthy) == healthy
-
-
-def test_merging_keeps_tool_calls_and_images():
-    """What is not text is put together, too."""
-    picture = Image("iVBORw0KGgo=", "image/png")
-    user = Message("user", "look", images=(picture,))
-    merged = merge_roles(
-        [user, replace(user, content="here"), Message("assistant", "a"), asked(("x", "look"))]
-    )
-    assert merged[0] == Message("user", "look\n\nhere", images=(picture, picture))
-    assert merged[1] == replace(asked(("x", "look")), content="a")

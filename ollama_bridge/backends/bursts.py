@@ -1,9 +1,9 @@
 """What a provider sends, taken as it arrives: one read is one burst, and after the last comes the end of the body."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from ollama_bridge.events import Event, Finish
 
@@ -24,6 +24,34 @@ def read_all(
     except Exception as exc:  # noqa: BLE001 - the caller raises it
         return said, exc
     return said, None
+
+
+class Reader(Protocol):
+    """Turns a provider's payloads into events; sans I/O."""
+
+    def feed(self, payload: Any, /) -> Iterable[Event]:
+        """The events that one payload amounts to."""
+        ...
+
+    def close(self) -> Iterable[Event]:
+        """What is left to say when the stream has ended."""
+        ...
+
+
+async def bursts(
+    reader: Reader, reads: AsyncIterable[Iterable[Any]], progress: Callable[[], None]
+) -> AsyncGenerator[list[Event], None]:
+    """One burst for each of `reads` that says something, `progress` for each that does not, and the rest at the end."""
+    async for payloads in reads:
+        said, failure = read_all(reader.feed, payloads)
+        if said:
+            yield said
+        else:
+            progress()
+        if failure is not None:
+            raise failure
+    if last := list(reader.close()):
+        yield last
 
 
 async def exhaust(reply: AsyncGenerator[object, None], *, within_s: float) -> None:

@@ -23,7 +23,7 @@ from google.genai import errors as genai_errors
 from google.genai import types
 
 from ollama_bridge.backends import ProviderSettings
-from ollama_bridge.backends.bursts import read_all
+from ollama_bridge.backends.bursts import bursts
 from ollama_bridge.backends.failures import Failures, clean
 from ollama_bridge.backends.google_params import build
 from ollama_bridge.backends.google_stream import GenerateReader
@@ -115,15 +115,12 @@ class GoogleBackend:
         )
         body = encode(params.body)
         with self._failures.mapped(model):
-            async with aclosing(frames_of(model, body)) as frames:
-                async for batch in frames:
-                    said, failure = read_all(reader.feed, batch)
-                    if said:
-                        yield said
-                    if failure is not None:
-                        raise failure
-            if last := list(reader.close()):
-                yield last
+            async with (
+                aclosing(frames_of(model, body)) as frames,
+                aclosing(bursts(reader, frames, request.progress)) as said,
+            ):
+                async for burst in said:
+                    yield burst
 
     async def warm(self) -> None:
         """Make the client, which takes tens of milliseconds. Without a key there is nothing to warm."""

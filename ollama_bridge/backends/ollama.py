@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 
 from ollama_bridge.backends import ProviderSettings
-from ollama_bridge.backends.bursts import read_all
+from ollama_bridge.backends.bursts import bursts
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.sdk import USER_AGENT, encode
 from ollama_bridge.backends.session import client_session
@@ -66,15 +66,12 @@ class OllamaBackend:
         model = request.target.model
         reader = ChatReader(self._failures, model)
         with self._failures.mapped(model):
-            async with aclosing(self._chunks(encode(to_body(request)), model)) as chunks:
-                async for chunk in chunks:
-                    said, failure = read_all(reader.feed, (chunk,))
-                    if said:
-                        yield said
-                    if failure is not None:
-                        raise failure
-            if last := list(reader.close()):
-                yield last
+            async with (
+                aclosing(self._chunks(encode(to_body(request)), model)) as chunks,
+                aclosing(bursts(reader, chunks, request.progress)) as said,
+            ):
+                async for burst in said:
+                    yield burst
 
     async def warm(self) -> None:
         """Nothing to pay."""
@@ -83,13 +80,13 @@ class OllamaBackend:
         """Close all connections."""
         await self._session.close()
 
-    async def _chunks(self, body: bytes, model: str) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, body: bytes, model: str) -> AsyncGenerator[tuple[bytes], None]:
         response = await self._session.post(self._url, data=body, headers=self._headers)
         try:
             if response.status != 200:
                 raise await self._refusal(response, model)
             async for chunk in response.content.iter_any():
-                yield chunk
+                yield (chunk,)
         finally:
             response.close()  # nothing to do when it was read to its end
 
