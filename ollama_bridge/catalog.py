@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from ollama_bridge.catalog_data import CATALOG, CATALOGUE_DATE, FAMILIES, UNKNOWN, Facts
 from ollama_bridge.chat import Capability, Target
 from ollama_bridge.names import normalise_name
+from ollama_bridge.presets import NOTHING_ADDED, Preset
 
 __all__ = [
     "CATALOG",
@@ -102,6 +103,7 @@ class Model:
         digest: 64 hexadecimal digits, derived from all that is advertised: clients cache by it.
         modified_at: When the advertised facts last changed, with a zone.
         target: Who answers, and by which rules.
+        preset: What it adds to every conversation.
     """
 
     config: ModelConfig
@@ -115,6 +117,7 @@ class Model:
     digest: str
     modified_at: datetime
     target: Target
+    preset: Preset = NOTHING_ADDED
 
 
 def facts_for(kind: str, model_id: str) -> Facts:

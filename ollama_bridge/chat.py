@@ -15,6 +15,8 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Think: TypeAlias = bool | Literal["low", "medium", "high", "max"] | None
 """None: the client said nothing, the model's own default holds."""
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+CacheTtl: TypeAlias = Literal["", "5m", "1h"]
+"""How long the provider shall keep the prompt up to here in its cache; empty: the client said nothing."""
 Capability: TypeAlias = Literal["completion", "tools", "vision", "thinking", "insert", "embedding"]
 
 Reply: TypeAlias = AsyncGenerator[Sequence[Event], None]
@@ -50,6 +52,9 @@ class Message:
         tool_calls: Of an assistant message. An id may be empty: most clients forget it.
         tool_call_id: Of a tool message: whose result it is; often empty.
         tool_name: Of a tool message: the tool's name; often empty.
+        sealed: Of an assistant message: `Finish.sealed` of the reply that it was, if it is still known. Bytes of
+            another backend, or for another model, are passed over by whoever reads them.
+        cache: Where the client marked a prefix for the provider's prompt cache; only Anthropic takes it.
     """
 
     role: Role
@@ -59,6 +64,8 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     tool_name: str = ""
+    sealed: bytes = field(default=b"", repr=False)
+    cache: CacheTtl = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,23 @@ class Tool:
     name: str
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    cache: CacheTtl = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether tools are to be called: as the model likes, never, at least one, or the one called `name`."""
+
+    mode: Literal["auto", "none", "required", "tool"] = "auto"
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Infill:
+    """The two sides of a gap that is to be filled (`infill.py` finds them in what clients send)."""
+
+    prefix: str = field(repr=False)
+    suffix: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +111,7 @@ class Rules:
         system_role: What it calls a system message: `system` or `developer`.
         schema: Whether it takes a JSON schema for the answer.
         prefill: Whether a conversation may end with an assistant message.
+        forced_tools: Whether it can be made to call a tool (`required`, or one by its name).
     """
 
     api: Literal["chat", "responses"] = "chat"
@@ -100,6 +125,7 @@ class Rules:
     system_role: Literal["system", "developer"] = "system"
     schema: bool = True
     prefill: bool = True
+    forced_tools: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +164,9 @@ class ChatRequest:
         stream: Whether the client reads as it comes. Backends always stream; pacing does not.
         keep_alive_s: Seconds the client wants the model kept; negative: forever; None: not said.
         top_logprobs: Alternatives per token, 0 to 20; only with `logprobs`.
+        tool_choice: None: the client said nothing.
+        parallel_tool_calls: Whether one turn may call several tools; None: the client said nothing.
+        infill: Not a conversation but a gap to fill; `messages` is then empty.
         target: Who answers; set by the registry.
         progress: Called by a backend whenever the model generated something of which no event comes yet,
             such as a piece of a tool call's arguments: silence is counted from there.
@@ -153,6 +182,9 @@ class ChatRequest:
     keep_alive_s: float | None = None
     logprobs: bool = False
     top_logprobs: int = 0
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    infill: Infill | None = None
     target: Target = field(default_factory=Target)
     progress: Callable[[], None] = field(default=_ignore, compare=False, repr=False)
 
@@ -169,6 +201,55 @@ class Backend(Protocol):
             UpstreamError: The provider failed.  Before the first event the call may be tried
                 again; after it, the client has seen output and the failure is final.
             RequestError: The request cannot be served by this backend at all.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """Texts to be turned into vectors, the same for every surface.
+
+    Args:
+        model: The name the client asked for.
+        inputs: One or more texts; one of them may be empty.
+        dimensions: Width of the vectors; None: the model's own.
+        truncate: Whether a text that is too long may be cut; else it is an error.
+        options: As in `ChatRequest`.
+        keep_alive_s: As in `ChatRequest`.
+        target: Who answers; set by the registry.
+    """
+
+    model: str
+    inputs: tuple[str, ...] = field(repr=False)
+    dimensions: int | None = None
+    truncate: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keep_alive_s: float | None = None
+    target: Target = field(default_factory=Target)
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector for each input, in the order of the inputs, as the provider sent them.
+
+    Args:
+        vectors: Not normalised here.
+        input_tokens: Of all inputs together; 0: the provider does not count.
+    """
+
+    vectors: Sequence[Sequence[float]] = field(repr=False)
+    input_tokens: int = 0
+
+
+class Embedder(Protocol):
+    """Anything that turns texts into vectors. A provider that has none of it lacks the method."""
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Embed all inputs, in as many calls as the provider needs for them.
+
+        Raises:
+            UpstreamError: The provider failed.
+            RequestError: The request cannot be served by this provider at all.
         """
         ...
 

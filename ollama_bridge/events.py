@@ -79,12 +79,18 @@ class Usage:
 class Finish:
     """The end of a reply; always the last event, and only when the provider really said so.
 
-    `detail` is the provider's own word for the reason (`end_turn`, `SAFETY`, …), for logs.
+    Args:
+        reason: Why.
+        usage: What it took.
+        detail: The provider's own word for the reason (`end_turn`, `SAFETY`, …), for logs.
+        sealed: What the provider wants back with this turn and no client's wire can carry: signatures of
+            thinking, encrypted reasoning. Only the backend that wrote it can read it; see `chat.Message`.
     """
 
     reason: FinishReason = "stop"
     usage: Usage = field(default_factory=Usage)
     detail: str = ""
+    sealed: bytes = b""
 
 
 Event: TypeAlias = TextDelta | ThinkingDelta | ToolCall | Finish

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import Model, complete, facts_kind
-from ollama_bridge.chat import Backend, ChatRequest, Reply
+from ollama_bridge.chat import Backend, ChatRequest, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.config import Config
 from ollama_bridge.policies.complete import Complete
 from ollama_bridge.policies.pace import Pace, Pacing
-from ollama_bridge.policies.timeout import Timeout
+from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.registry import ModelRegistry, Residency
 
 
@@ -31,8 +31,10 @@ class Gateway:
     Args:
         providers: By their key in the configuration; a reload hands on those that have not changed.
         backends: The same, guarded.
+        embedders: The same, guarded.
         models: What is offered.
         pacing: How answers are delivered, where a model does not say otherwise.
+        heartbeat_s: Seconds of silence after which a streamed answer shows that it lives; 0: never.
         residency: What was used and until when; handed on by a reload.
         default_max_tokens: For models added later, of which nobody knows the limit.
     """
@@ -41,17 +43,21 @@ class Gateway:
         self,
         providers: Mapping[str, LazyProvider],
         backends: Mapping[str, Backend],
+        embedders: Mapping[str, Embedder],
         models: Sequence[Model],
         *,
         pacing: Pacing,
+        heartbeat_s: float,
         residency: Residency,
         default_max_tokens: int | None,
     ) -> None:
         self.providers = dict(providers)
         self.residency = residency
+        self.heartbeat_s = heartbeat_s
         self.registry = ModelRegistry(
             backends,
             models,
+            embedders=embedders,
             kinds={name: _facts_kind(provider.settings) for name, provider in providers.items()},
             default_max_tokens=default_max_tokens,
         )
@@ -66,6 +72,10 @@ class Gateway:
     def chat(self, request: ChatRequest) -> Reply:
         """Answer through all policies."""
         return self._outermost.chat(request)
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Embed, within the provider's timeout."""
+        return await self.registry.embed(request)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -129,6 +139,7 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
             name: guard(provider, first_s=limits[name][0], idle_s=limits[name][1])
             for name, provider in providers.items()
         },
+        {name: EmbedTimeout(provider, within_s=limits[name][0]) for name, provider in providers.items()},
         [
             complete(
                 model, kind=_facts_kind(settings[model.backend]), default_max_tokens=config.default_max_tokens
@@ -136,6 +147,7 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
             for model in config.models
         ],
         pacing=Pacing(config.streaming.chunk_size, config.streaming.delay_ms / 1000),
+        heartbeat_s=config.streaming.heartbeat_s,
         residency=before.residency if before else Residency(),
         default_max_tokens=config.default_max_tokens,
     )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ollama_bridge.catalog import CATALOG, Model, ModelConfig, complete, renamed
-from ollama_bridge.chat import Backend, ChatRequest, Reply
+from ollama_bridge.chat import Backend, ChatRequest, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.errors import ConfigError, ModelNotFound
 from ollama_bridge.names import InvalidName, parse_name
 
@@ -25,6 +25,7 @@ class ModelRegistry:
     Args:
         backends: Who answers, by the provider's key in the configuration.
         models: What exists, enabled or not, in the order lists show them.
+        embedders: Who embeds, by the same keys.
         kinds: The kind of each provider; needed for models that are added later. Default: its key.
         default_max_tokens: For models that are added later.
 
@@ -37,10 +38,12 @@ class ModelRegistry:
         backends: Mapping[str, Backend],
         models: Iterable[Model] = (),
         *,
+        embedders: Mapping[str, Embedder] | None = None,
         kinds: Mapping[str, str] | None = None,
         default_max_tokens: int | None = None,
     ) -> None:
         self._backends = dict(backends)
+        self._embedders = dict(embedders or {})
         self._kinds = dict(kinds or {})
         self._default_max_tokens = default_max_tokens
         self._index = _Index.of(models, self._backends)
@@ -53,6 +56,16 @@ class ModelRegistry:
         """
         target = self.resolve(request.model).target
         return self._backends[target.provider].chat(replace(request, target=target))
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Let the provider of the model that `request` names embed.
+
+        Raises:
+            ModelNotFound: No enabled model answers to that name.
+            InvalidRequest: Its provider has no embeddings.
+        """
+        target = self.resolve(request.model).target
+        return await self._embedders[target.provider].embed(replace(request, target=target))
 
     def resolve(self, name: str) -> Model:
         """The enabled model that answers to `name`: its name or an alias, with or without tag, in any case.

@@ -40,6 +40,7 @@ class Script:
 
     `pieces` are written one by one, `gap_s` apart. `then`: `end` closes the body properly, `cut` closes the
     connection inside the chunked body, `reset` sends a TCP reset there, `stall` keeps it open in silence.
+    With `hold`, what follows the first `held_after` pieces (with none of them, the head as well) waits for it.
     """
 
     pieces: list[bytes]
@@ -48,6 +49,8 @@ class Script:
     gap_s: float = 0.0
     then: End = "end"
     head_delay_s: float = 0.0
+    hold: asyncio.Event | None = None
+    held_after: int = 0
 
 
 def sse(*payloads: bytes | str | dict[str, Any], done: bool = False) -> bytes:
@@ -94,11 +97,15 @@ class Upstream:
         gap_s: float = 0.0,
         then: End = "end",
         head_delay_s: float = 0.0,
+        hold: asyncio.Event | None = None,
+        held_after: int = 0,
     ) -> None:
         """Append one answer to the script."""
         pieces = [body] if isinstance(body, bytes) else list(body)
         kind = {"content-type": "text/event-stream" if status == 200 else "application/json"}
-        self._scripts.append(Script(pieces, status, dict(headers or kind), gap_s, then, head_delay_s))
+        self._scripts.append(
+            Script(pieces, status, dict(headers or kind), gap_s, then, head_delay_s, hold, held_after)
+        )
 
     def only(self, body: bytes | Iterable[bytes] = b"", **how: Any) -> None:
         """Forget what was scripted, and answer so from now on."""
@@ -164,11 +171,15 @@ class Upstream:
 async def _answer(script: Script, writer: asyncio.StreamWriter) -> bool:
     """Write the answer; True when the connection can be used again."""
     await asyncio.sleep(script.head_delay_s)
+    if script.hold and not script.held_after:
+        await script.hold.wait()
     head = "".join(f"{name}: {value}\r\n" for name, value in script.headers.items())
     writer.write(f"HTTP/1.1 {script.status} Scripted\r\n{head}transfer-encoding: chunked\r\n\r\n".encode())
     for index, piece in enumerate(script.pieces):
         if index:
             await asyncio.sleep(script.gap_s)
+            if script.hold and index == script.held_after:
+                await script.hold.wait()
         if piece:
             writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
         await writer.drain()

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from ollama_bridge.backends import BACKENDS, ProviderSettings
-from ollama_bridge.chat import ChatRequest, Provider, Reply
-from ollama_bridge.errors import UpstreamRejected
+from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Provider, Reply
+from ollama_bridge.errors import InvalidRequest, UpstreamRejected
 
 
 class LazyProvider:
@@ -33,6 +33,20 @@ class LazyProvider:
         async with aclosing(provider.chat(request)) as events:
             async for burst in events:
                 yield burst
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Load if need be, then embed.
+
+        Raises:
+            InvalidRequest: This kind of provider has no embeddings.
+        """
+        embed = getattr(await self._provider(), "embed", None)
+        if embed is None:
+            raise InvalidRequest(
+                f"{self.settings.name} has no embeddings: choose a model of another provider"
+            )
+        answer: Embeddings = await embed(request)
+        return answer
 
     async def warm(self) -> None:
         """Import, construct, and pay first-use costs."""

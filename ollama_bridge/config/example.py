@@ -17,6 +17,7 @@ server:
 streaming:
   chunk_size: 0                # words a line; 0: as they arrive. STREAMING_CHUNK_SIZE
   delay_ms: 0                  # milliseconds between lines, at most 60000. STREAMING_DELAY_MS
+  # heartbeat_s: 15            # seconds of silence until a stream shows that it lives; 0: never
   # first_event_timeout_s: 300 # seconds a model may think before it says anything
   # idle_timeout_s: 300        # seconds of silence within an answer
 

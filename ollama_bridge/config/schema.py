@@ -146,12 +146,15 @@ class Streaming(_Section):
     Args:
         chunk_size: Words a line; 0: as it arrives.
         delay_ms: Milliseconds between lines, at most a minute.
+        heartbeat_s: Seconds of silence after which a streamed answer shows an empty line, so that clients keep
+            waiting; 0: never.
         first_event_timeout_s: Seconds a model may think before it says anything.
         idle_timeout_s: Seconds of silence within an answer.
     """
 
     chunk_size: NonNegativeInt = 0
     delay_ms: Milliseconds = 0
+    heartbeat_s: NonNegativeFloat = 15.0
     first_event_timeout_s: PositiveFloat = 300.0
     idle_timeout_s: PositiveFloat = 300.0
 

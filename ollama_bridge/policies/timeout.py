@@ -8,7 +8,7 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 
-from ollama_bridge.chat import Backend, ChatRequest, Reply
+from ollama_bridge.chat import Backend, ChatRequest, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.errors import UpstreamUnreachable
 
 
@@ -55,11 +55,39 @@ class Timeout:
                 except StopAsyncIteration:
                     return
                 except TimeoutError as exc:
-                    raise UpstreamUnreachable(
-                        f"silent for {clock.limit_s:g} s; `timeout_s` of the provider sets how long to wait",
-                        provider=request.target.provider,
-                        model=request.target.model,
-                        status=504,
-                    ) from exc
+                    raise _silent(request, clock.limit_s) from exc
                 yield burst
                 clock.limit_s = self._idle_s
+
+
+class EmbedTimeout:
+    """Gives up on a provider that does not embed in time.
+
+    Args:
+        inner: Who is timed.
+        within_s: Most seconds for all of a request's texts.
+
+    Raises:
+        UpstreamUnreachable: With status 504, when the limit is reached.
+    """
+
+    def __init__(self, inner: Embedder, *, within_s: float) -> None:
+        self._inner = inner
+        self._within_s = within_s
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Pass everything on."""
+        try:
+            async with asyncio.timeout(self._within_s):
+                return await self._inner.embed(request)
+        except TimeoutError as exc:
+            raise _silent(request, self._within_s) from exc
+
+
+def _silent(request: ChatRequest | EmbedRequest, limit_s: float) -> UpstreamUnreachable:
+    return UpstreamUnreachable(
+        f"silent for {limit_s:g} s; `timeout_s` of the provider sets how long to wait",
+        provider=request.target.provider,
+        model=request.target.model,
+        status=504,
+    )

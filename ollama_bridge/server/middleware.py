@@ -4,6 +4,7 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import structlog
@@ -20,6 +21,25 @@ MODEL: Final = web.RequestKey("model", str)
 
 STREAM: Final = web.RequestKey("stream", bool)
 """Set by handlers that know it: whether the client asked for a stream, which shows in an error's content type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the clients of one surface are told of a failure that still has a status.
+
+    Args:
+        error_body: The body.
+        error_type: Its content type; the second argument: whether the client had asked for a stream.
+    """
+
+    error_body: Callable[[BridgeError], bytes]
+    error_type: Callable[[BridgeError, bool], str]
+
+
+NATIVE: Final = Dialect(ollama.error_body, ollama.content_type_of_error)
+
+DIALECT: Final = web.RequestKey("dialect", Dialect)
+"""Set by handlers of other surfaces, before anything can fail."""
 
 _SHOWN: Final = 200  # characters of what a client chose, in a line of the log
 
@@ -43,12 +63,12 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
     except BridgeError as exc:
         status = exc.status
         note(exc)
-        return error(exc, stream=request.get(STREAM, False))
+        return error(exc, request)
     except ClientLeft:
         raise
     except Exception as exc:  # noqa: BLE001 - a bug; it is logged
         status = 500
-        return error(internal_error(exc), stream=request.get(STREAM, False))
+        return error(internal_error(exc), request)
     else:
         return response
     finally:
@@ -76,12 +96,13 @@ def internal_error(exc: Exception) -> BridgeError:
     return BridgeError(f"internal error; the log says more under request_id {request_id}")
 
 
-def error(exc: BridgeError, *, stream: bool = False) -> web.Response:
-    """The native wire's error: `{"error": "…"}` with its status."""
-    headers = {"Content-Type": ollama.content_type_of_error(exc, stream=stream)}
+def error(exc: BridgeError, request: web.Request) -> web.Response:
+    """The error with its status, as the clients of the request's surface expect it."""
+    dialect = request.get(DIALECT, NATIVE)
+    headers = {"Content-Type": dialect.error_type(exc, request.get(STREAM, False))}
     if exc.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after_s)))
-    return web.Response(status=exc.status, headers=headers, body=ollama.error_body(exc))
+    return web.Response(status=exc.status, headers=headers, body=dialect.error_body(exc))
 
 
 async def no_server_header(_: web.Request, response: web.StreamResponse) -> None:

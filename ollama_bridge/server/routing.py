@@ -15,7 +15,8 @@ from aiohttp.typedefs import Middleware
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Routes: TypeAlias = Mapping[str, Mapping[str, Handler]]
-"""Path to method to handler. The order of the methods is the order of the `Allow` header."""
+"""Path to method to handler; `{name}` stands for one segment of a path. The order of the methods is the order of
+the `Allow` header."""
 
 _STATUS_TEXT: Final = {301: "Moved Permanently", 307: "Temporary Redirect"}
 
@@ -29,6 +30,14 @@ def add_routes(app: web.Application, routes: Routes) -> None:
 
 
 def _gin(routes: Routes) -> Middleware:
+    patterns = [
+        (re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))), methods)
+        for path, methods in routes.items()
+    ]
+
+    def methods_of(path: str) -> Mapping[str, Handler] | None:
+        return next((methods for pattern, methods in patterns if pattern.fullmatch(path)), None)
+
     @web.middleware
     async def gin(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.match_info.http_exception is None:
@@ -36,9 +45,9 @@ def _gin(routes: Routes) -> Middleware:
         path = request.path
         if (cleaned := _cleaned(path)) != path:
             return _redirect(request, cleaned, 307)
-        if path.endswith("/") and path.rstrip("/") in routes:
+        if path.endswith("/") and methods_of(path.rstrip("/")):
             return _redirect(request, path.rstrip("/"), 301 if request.method == "GET" else 307)
-        if methods := routes.get(path):
+        if methods := methods_of(path):
             return _plain("405 method not allowed", 405, {"Allow": ", ".join(methods)})
         return _plain("404 page not found", 404)
 

@@ -6,8 +6,6 @@ load_reply, debug_reply, error_body           single objects
 JSON, NDJSON, content_type_of_error           what to call them in HTTP
 """
 
-from typing import Final
-
 from ollama_bridge.errors import BridgeError, UpstreamError
 from ollama_bridge.surfaces.ollama_decode import (
     Call,
@@ -19,6 +17,8 @@ from ollama_bridge.surfaces.ollama_decode import (
     decode_show,
 )
 from ollama_bridge.surfaces.ollama_encode import (
+    JSON,
+    NDJSON,
     ChatEncoder,
     GenerateEncoder,
     debug_reply,
@@ -45,14 +45,8 @@ __all__ = [
     "load_reply",
 ]
 
-NDJSON: Final = "application/x-ndjson"
-"""A stream of lines."""
 
-JSON: Final = "application/json; charset=utf-8"
-"""Everything else: whole replies, load, unload and debug replies even of streaming requests, errors."""
-
-
-def content_type_of_error(exc: BridgeError, *, stream: bool) -> str:
+def content_type_of_error(exc: BridgeError, stream: bool) -> str:
     """What an answer that failed before its first line is called.
 
     Ollama prepares a stream before it asks its runner, and so loses the charset if the runner then fails.

@@ -26,6 +26,7 @@ from ollama_bridge.chat import Capability, ChatRequest, Image, Message, Role, Th
 from ollama_bridge.errors import InvalidRequest, ModelNotFound
 from ollama_bridge.events import ToolCall
 from ollama_bridge.names import InvalidName, normalise_name, parse_name
+from ollama_bridge.presets import primed
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.gotypes import decode
 from ollama_bridge.surfaces.ollama_options import read_format, read_options
@@ -95,7 +96,7 @@ class Call:
             options = read_options(self.options_sent)
         if self.load is None and not self.debug:
             wanted = read_format(self.format_sent)
-        return ChatRequest(
+        request = ChatRequest(
             model=self.model,
             messages=messages,
             tools=tools,
@@ -108,6 +109,7 @@ class Call:
             top_logprobs=self.top_logprobs,
             target=model.target,
         )
+        return primed(request, model.preset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

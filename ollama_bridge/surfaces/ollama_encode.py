@@ -14,7 +14,7 @@ constant bytes: only the text itself is encoded as JSON.
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final, assert_never
@@ -26,6 +26,12 @@ from ollama_bridge.errors import BridgeError
 from ollama_bridge.events import Event, Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall, Usage
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.ollama_decode import ChatCall, GenerateCall
+
+NDJSON: Final = "application/x-ndjson"
+"""A stream of lines."""
+
+JSON: Final = "application/json; charset=utf-8"
+"""Everything else: whole replies, load, unload and debug replies even of streaming requests, errors."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND_NS: Final = 1_000_000_000
@@ -77,6 +83,9 @@ class _Encoder(ABC):
         clock_ns: A monotonic clock in nanoseconds; all durations and the progress of `created_at` come from it.
         arrived_ns: When the request arrived, by the same clock; default: now.
     """
+
+    stream_headers: ClassVar[Mapping[str, str]] = {"Content-Type": NDJSON}
+    whole_headers: ClassVar[Mapping[str, str]] = {"Content-Type": JSON}
 
     _shape: ClassVar[_Shape]
 
@@ -144,6 +153,11 @@ class _Encoder(ABC):
                 return self._last(_fold(events), finish, self._clock_ns())
             case _:
                 raise ValueError("a reply without its Finish")
+
+    def heartbeat(self) -> bytes:
+        """A line without content: the only sign of life that every client's parser takes."""
+        before, after = self._shape.text
+        return b"".join((self._stamp(self._clock_ns()), before, b'""', after))
 
     def error(self, exc: BridgeError) -> bytes:
         """The line that ends a stream which has already begun."""

@@ -1,0 +1,98 @@
+"""From an understood call to its delivered answer: the same for every chat surface."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol, TypeVar
+
+from aiohttp import web
+
+from ollama_bridge.catalog import Model
+from ollama_bridge.chat import ChatRequest
+from ollama_bridge.errors import ModelNotFound
+from ollama_bridge.gateway import Gateway
+from ollama_bridge.registry import ModelRegistry
+from ollama_bridge.server.delivery import Encoder, deliver
+from ollama_bridge.server.middleware import MODEL, STREAM
+
+C = TypeVar("C")
+
+LARGE_BODY_BYTES: Final = 1_000_000
+"""From here on a request body is decoded in a thread."""
+
+
+class Named(Protocol):
+    """A call that names a model."""
+
+    def lookup_name(self) -> str:
+        """The normalised name; InvalidRequest or ModelNotFound if it is none."""
+        ...
+
+    def not_found(self) -> ModelNotFound:
+        """What to raise when there is no such model: each endpoint has its own words for it."""
+        ...
+
+
+class Question(Named, Protocol):
+    """A call that wants an answer."""
+
+    @property
+    def model(self) -> str:
+        """As the client named it."""
+        ...
+
+    @property
+    def stream(self) -> bool:
+        """Whether the client reads as it comes."""
+        ...
+
+    def request(self, model: Model) -> ChatRequest:
+        """The question to `model`; InvalidRequest if it cannot do that."""
+        ...
+
+
+async def decoded(decode: Callable[[bytes], C], body: bytes) -> C:
+    """Large bodies are read beside the loop: a malformed one of many megabytes takes seconds to be named."""
+    return decode(body) if len(body) < LARGE_BODY_BYTES else await asyncio.to_thread(decode, body)
+
+
+def found(registry: ModelRegistry, call: Named) -> Model:
+    """The model that `call` names.
+
+    Raises:
+        InvalidRequest, ModelNotFound: In the words of the call's endpoint.
+    """
+    try:
+        return registry.resolve(call.lookup_name())
+    except ModelNotFound:
+        raise call.not_found() from None
+
+
+def note_call(request: web.Request, call: Question) -> None:
+    """Tell the log, and whoever words an error, what the exchange is about."""
+    request[MODEL] = call.model
+    request[STREAM] = call.stream
+
+
+async def answer(
+    request: web.Request, gateway: Gateway, question: ChatRequest, encoder: Encoder
+) -> web.StreamResponse:
+    """Ask, and deliver what is said."""
+    with gateway.in_use():
+        return await deliver(
+            request,
+            gateway.chat(question),
+            encoder,
+            stream=question.stream,
+            heartbeat_s=gateway.heartbeat_s,
+        )
+
+
+async def answer_call(
+    request: web.Request, gateway: Gateway, call: Question, encoder: Encoder
+) -> web.StreamResponse:
+    """Find the model, note its use, ask it, and deliver what it says: all that most surfaces need."""
+    note_call(request, call)
+    model = found(gateway.registry, call)
+    question = call.request(model)
+    gateway.residency.touch(model.name, question.keep_alive_s)
+    return await answer(request, gateway, question, encoder)
