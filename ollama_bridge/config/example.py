@@ -12,6 +12,9 @@ server:
   host: 127.0.0.1              # OLLAMA_HOST; "" for every interface
   port: 11434                  # PORT, or in OLLAMA_HOST
   # max_body_bytes: 67108864   # larger requests are refused
+  # origins: [https://chat.example.com]  # web pages that may ask, beside this machine's. OLLAMA_ORIGINS
+  # api_keys: none             # keys of which clients must bring one; needed with a host that others reach. AUTH_TOKEN
+  # insecure: false            # let other machines in without a key
   # drain_s: 10                # seconds for running answers to end when the daemon stops
 
 streaming:
