@@ -15,7 +15,7 @@ from anthropic import transform_schema
 from ollama_bridge.backends.tool_names import ToolNames
 from ollama_bridge.chat import ChatRequest, Effort, Image, Message, Tool
 from ollama_bridge.errors import InvalidRequest
-from ollama_bridge.history import repair
+from ollama_bridge.history import BEGINNING, repair
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,6 @@ _MIN_BUDGET: Final = 1024
 _EFFORTS: Final[tuple[Effort, ...]] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 _CONTINUE: Final = "Continue your last message exactly where it stopped, without repeating any of it."
-_BEGIN: Final = "(The conversation begins with your message.)"
 _JSON_ONLY: Final = "Answer with one valid JSON value and nothing else: no explanation, no code fence."
 _EMPTY: Final = "(empty)"
 
@@ -119,7 +118,7 @@ def _conversation(
         else:
             turns.append({"role": role, "content": blocks})
     if turns and turns[0]["role"] == "assistant":
-        turns.insert(0, {"role": "user", "content": [_text(_BEGIN)]})
+        turns.insert(0, {"role": "user", "content": [_text(BEGINNING)]})
     return system, turns
 
 

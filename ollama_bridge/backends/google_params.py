@@ -13,7 +13,7 @@ from ollama_bridge import media
 from ollama_bridge.backends.tool_names import ToolNames
 from ollama_bridge.chat import ChatRequest, Effort, Message, Tool
 from ollama_bridge.errors import InvalidRequest
-from ollama_bridge.history import repair
+from ollama_bridge.history import BEGINNING, repair
 
 Json: TypeAlias = dict[str, Any]
 
@@ -108,6 +108,9 @@ def _conversation(request: ChatRequest, names: ToolNames) -> tuple[str, list[Jso
             contents[-1]["parts"] += parts
         elif parts:
             contents.append({"role": role, "parts": parts})
+    if contents and contents[0]["role"] == "model":
+        # A function call has to follow a turn of the user's.
+        contents.insert(0, {"role": "user", "parts": [{"text": BEGINNING}]})
     if "level" in request.target.rules.thinking:
         _sign(contents)
     return "\n\n".join(system), contents

@@ -126,7 +126,7 @@ class OpenAIBackend:
         if self._is_openai:
             self._failures.key(model)
         api = _APIS[self._settings.api or request.target.rules.api]
-        messages = _conversation(request)
+        messages = conversation(request)
         prepared = api.prepare(request, messages, is_openai=self._is_openai)
         content = encode(prepared.body)
         if prepared.dropped:
@@ -190,7 +190,12 @@ def _is_openai(base_url: str | None) -> bool:
     return host == "api.openai.com" or host.endswith(".api.openai.com")
 
 
-def _conversation(request: ChatRequest) -> tuple[Message, ...]:
+def conversation(request: ChatRequest) -> tuple[Message, ...]:
+    """The request's messages, repaired; where the model wants the user's word last, it gets it.
+
+    Raises:
+        InvalidRequest: There are none.
+    """
     messages = repair(request.messages)
     if not messages:
         raise InvalidRequest("the conversation is empty: there is nothing to answer")
