@@ -163,16 +163,17 @@ class Slice:
 
 
 class Struct:
-    """A struct: its name and the types of its fields by their JSON names, in lower case."""
+    """A struct: its name, the types of its fields by their JSON names, in lower case, and its package."""
 
-    def __init__(self, name: str, fields: Mapping[str, GoType]) -> None:
+    def __init__(self, name: str, fields: Mapping[str, GoType], package: str = "api") -> None:
         self.name = name
         self.fields = fields
+        self._package = package
 
     def read(self, value: Any) -> dict[str, Any]:
         """The known fields that were given and not null."""
         if type(value) is not dict:
-            raise Mismatch(kind(value), f"api.{self.name}")
+            raise Mismatch(kind(value), f"{self._package}.{self.name}")
         found: dict[str, Any] = {}
         first: Mismatch | None = None
         for key, item in value.items():
