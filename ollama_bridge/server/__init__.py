@@ -9,9 +9,10 @@ from ollama_bridge.server.connection import BACKLOG, Site
 from ollama_bridge.server.guard import Door, Origins, allow_origin, guard
 from ollama_bridge.server.handlers import OllamaHandlers
 from ollama_bridge.server.middleware import exchange, no_server_header
-from ollama_bridge.server.routing import add_routes
+from ollama_bridge.server.openai import OpenAIHandlers
+from ollama_bridge.server.routing import Routes, add_routes
 
-__all__ = ["BACKLOG", "Door", "Origins", "Site", "build_app"]
+__all__ = ["BACKLOG", "Door", "Origins", "Site", "all_routes", "build_app"]
 
 
 def build_app(
@@ -25,7 +26,15 @@ def build_app(
         max_body_bytes: Larger request bodies are refused with 413.
     """
     app = web.Application(middlewares=[exchange, guard(door)], client_max_size=max_body_bytes)
-    add_routes(app, OllamaHandlers(current).routes())
+    add_routes(app, all_routes(current))
     app.on_response_prepare.append(allow_origin)
     app.on_response_prepare.append(no_server_header)
     return app
+
+
+def all_routes(current: Callable[[], Gateway]) -> Routes:
+    """Every route of every surface."""
+    return {
+        **OllamaHandlers(current).routes(),
+        **OpenAIHandlers(current).routes(),
+    }

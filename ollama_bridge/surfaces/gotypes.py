@@ -10,6 +10,7 @@ a type that decodes itself (`Custom`, `Itself`) fails: such an error wins over a
 """
 
 import base64
+import math
 import string
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -111,6 +112,21 @@ class Int:
         raise Mismatch(got, self._name)
 
 
+class Float:
+    """`float32` or `float64`: any number that is finite."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def read(self, value: Any) -> float:
+        """The number."""
+        got = kind(value)
+        if got == "number" and math.isfinite(value):
+            number: float = value
+            return number
+        raise Mismatch(f"number {value.text}" if got == "number" else got, self._name)
+
+
 class Anything:
     """`any` and `json.RawMessage`."""
 
@@ -163,16 +179,17 @@ class Slice:
 
 
 class Struct:
-    """A struct: its name and the types of its fields by their JSON names, in lower case."""
+    """A struct: its name, the types of its fields by their JSON names, in lower case, and its package."""
 
-    def __init__(self, name: str, fields: Mapping[str, GoType]) -> None:
+    def __init__(self, name: str, fields: Mapping[str, GoType], package: str = "api") -> None:
         self.name = name
         self.fields = fields
+        self._package = package
 
     def read(self, value: Any) -> dict[str, Any]:
         """The known fields that were given and not null."""
         if type(value) is not dict:
-            raise Mismatch(kind(value), f"api.{self.name}")
+            raise Mismatch(kind(value), f"{self._package}.{self.name}")
         found: dict[str, Any] = {}
         first: Mismatch | None = None
         for key, item in value.items():
@@ -277,6 +294,8 @@ def first_corrupt(data: bytes) -> int:
 STRING: Final = Plain("string", str)
 BOOL: Final = Plain("bool", bool)
 INT: Final = Int("int", -(2**63), 2**63)
+FLOAT32: Final = Float("float32")
+FLOAT64: Final = Float("float64")
 ANY: Final = Anything()
 IMAGE: Final = Base64()
 
