@@ -50,6 +50,7 @@ def whole(block: Block) -> bytes | None:
 
 LATER = "this surface is not offered yet"
 OTHER_MODEL = "there are no stubs of ollama.com's models here"
+BETTER = "a real Ollama does not count tokens"
 OURS = "a real model's facts: what the bridge knows of its own is compared"
 WORDS = "the provider's failure is told with model, provider and remedy"
 
@@ -61,6 +62,8 @@ NOT_ASKED = {
     "GET /api/status": LATER,
     "GET /v1/models/": LATER,
     "POST /v1/chat/completions/": LATER,
+    "GET /v1/messages/count_tokens": BETTER,
+    "POST /v1/messages/count_tokens": BETTER,
     'POST /api/show {"model": "cloudy"}': OTHER_MODEL,
     'POST /api/show {"model": "barecloud"}': OTHER_MODEL,
     'POST /api/show {"model": "cloudy:local"}': OTHER_MODEL,
