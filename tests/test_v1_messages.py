@@ -9,6 +9,7 @@ import anthropic
 import pytest
 import zstandard
 
+from messages_asking import client_of, sent
 from ollama_bridge.config import Config
 from ollama_bridge.server import delivery
 from running import ask, running
@@ -39,23 +40,9 @@ async def daemon_saying(wire, *said):
 
 
 @asynccontextmanager
-async def client_of(daemon):
-    """As Claude Code and all of Anthropic's SDKs are told where to go; it validates whatever it reads."""
-    async with anthropic.AsyncAnthropic(
-        base_url=daemon.url, auth_token="ollama", max_retries=0, _strict_response_validation=True
-    ) as client:
-        yield client
-
-
-@asynccontextmanager
 async def bridge(wire, *said):
     async with daemon_saying(wire, *said) as (daemon, upstream), client_of(daemon) as client:
         yield client, upstream
-
-
-def sent(upstream, at=-1):
-    """All that a provider was asked, as one text."""
-    return json.dumps(upstream.requests[at].json, ensure_ascii=False)
 
 
 # ------------------------------------------------------------------------------------------ the official client
@@ -248,74 +235,6 @@ async def test_the_clients_types_of_errors():
         with pytest.raises(anthropic.BadRequestError, match="max_tokens is required and must be positive"):
             await client.messages.create(**{**HI, "max_tokens": 0})
         assert not upstream.requests
-
-
-# ------------------------------------------------------------------------------------------------- count_tokens
-
-COUNTED = {
-    "anthropic": (b'{"input_tokens": 42}', "/v1/messages/count_tokens"),
-    "google": (b'{"totalTokens": 42}', "/v1beta/models/gemini-2.5-flash:countTokens"),
-}
-
-
-@each_wire
-async def test_tokens_are_counted_by_the_provider_or_estimated(wire):
-    """With system prompt and tools; who cannot count is not asked."""
-    body, path = COUNTED.get(wire.name, (b"", ""))
-    async with Upstream() as upstream:
-        upstream.reply(body, headers={"content-type": "application/json"})
-        async with (
-            running(Config.model_validate(wire.config(upstream.url))) as daemon,
-            client_of(daemon) as client,
-        ):
-            counted = await client.messages.count_tokens(
-                model="m", messages=[USER], system="Be brief. " * 40, tools=[WEATHER]
-            )
-    assert [seen.path for seen in upstream.requests] == [path] * bool(path)
-    if path:
-        assert counted.input_tokens == 42
-        assert "Be brief." in sent(upstream)
-        assert "get_weather" in sent(upstream)
-        assert "max" not in sent(upstream)
-    else:
-        assert 100 < counted.input_tokens < 300
-
-
-@pytest.mark.parametrize("wire", [WIRES[0], WIRES[3]], ids=lambda wire: wire.name)
-@pytest.mark.parametrize(
-    ("body", "how"),
-    [
-        (b'{"error":{"message":"no such route"}}', {"status": 404}),
-        (b"{}", {}),
-        (b"<html>", {}),
-        (b"", {"then": "cut"}),
-        (b"", {"hold": True}),
-    ],
-    ids=["refused", "odd", "html", "cut", "silent"],
-)
-async def test_a_provider_that_does_not_count_leaves_an_estimate(wire, body, how, monkeypatch):
-    """Whatever it does instead, and soon."""
-    monkeypatch.setattr("ollama_bridge.gateway.COUNT_WITHIN_S", 0.3 if how.get("hold") else 30.0)
-    how = {**how, "hold": asyncio.Event()} if how.get("hold") else how
-    async with Upstream() as upstream:
-        upstream.reply(body, headers={"content-type": "application/json"}, **how)
-        async with running(Config.model_validate(wire.config(upstream.url))) as daemon:
-            got = await ask(
-                daemon.url, "POST", "/v1/messages/count_tokens", {"model": "m", "messages": [USER]}
-            )
-            assert got.status == 200
-            assert 1 <= got.json["input_tokens"] < 30
-
-
-async def test_what_cannot_be_counted_is_told():
-    """In the words of /v1/messages."""
-    async with daemon_saying(WIRES[0], Said("x")) as (daemon, _):
-        got = await ask(
-            daemon.url, "POST", "/v1/messages/count_tokens", {"model": "nope", "messages": [USER]}
-        )
-        assert (got.status, got.json["error"]["type"]) == (404, "not_found_error")
-        got = await ask(daemon.url, "POST", "/v1/messages/count_tokens", {"model": "m"})
-        assert (got.status, got.json["error"]["message"]) == (400, "messages is required")
 
 
 # ------------------------------------------------------------------------------------------------ plain sockets

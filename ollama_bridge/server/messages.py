@@ -37,7 +37,7 @@ class MessagesHandlers:
         """Answer a conversation."""
         request[DIALECT] = ANTHROPIC
         call = await decoded(surface.decode_messages, await read_v1_body(request))
-        estimate = estimate_tokens(call.messages, call.tools) if call.stream else 0
+        estimate = estimate_tokens(call.messages, call.tools)
         encoder = surface.MessagesEncoder(call.model, input_tokens=estimate)
         return await answer_call(request, self._current(), call, encoder)
 
