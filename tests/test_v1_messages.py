@@ -184,6 +184,11 @@ async def test_what_claude_code_sends_is_taken(wire):
         assert message.content[0].text == "Fine."
         assert "You are an agent." in sent(upstream)
         assert "web_search" not in sent(upstream)
+        body = upstream.requests[0].json
+    if wire.name == "anthropic":  # the only one that knows such marks
+        marked = [body["system"][0], body["tools"][0], body["messages"][0]["content"][0]]
+        assert [block["cache_control"] for block in marked] == [mark] * 3
+        assert body["tool_choice"] == {"type": "auto", "disable_parallel_tool_use": True}
 
 
 @each_wire

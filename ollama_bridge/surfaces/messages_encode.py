@@ -17,8 +17,6 @@ from ollama_bridge.events import Event, Finish, FinishReason, TextDelta, Thinkin
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.openai_errors import JSON, ConverterError
 
-SSE: Final = "text/event-stream"
-
 _ERROR_TYPES: Final[Mapping[int, str]] = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -65,7 +63,10 @@ class MessagesEncoder:
         message_id: Default: a random one.
     """
 
-    stream_headers: ClassVar[Mapping[str, str]] = {"Content-Type": SSE, "Cache-Control": "no-cache"}
+    stream_headers: ClassVar[Mapping[str, str]] = {
+        "Content-Type": "text/event-stream",
+        "Cache-Control": "no-cache",
+    }
     whole_headers: ClassVar[Mapping[str, str]] = {"Content-Type": JSON}
 
     def __init__(self, model: str, *, input_tokens: int = 0, message_id: str = "") -> None:
@@ -88,7 +89,7 @@ class MessagesEncoder:
         match event:
             case TextDelta() | ThinkingDelta():
                 opened = b"" if type(event) is self._open else self._opened(type(event))
-                return b"".join((opened, self._before, gojson.dump(event.text), _AFTER))
+                return b"".join((opened, self._before, gojson.dump_text(event.text), _AFTER))
             case ToolCall():
                 return self._begin() + self._close() + self._tool_use(event)
             case Finish():
