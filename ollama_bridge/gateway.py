@@ -11,12 +11,16 @@ from contextlib import contextmanager
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import Model, complete, facts_kind
-from ollama_bridge.chat import Backend, ChatRequest, Embedder, Embeddings, EmbedRequest, Reply
+from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.config import Config
 from ollama_bridge.policies.complete import Complete
+from ollama_bridge.policies.counting import Counting
 from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.registry import ModelRegistry, Residency
+
+COUNT_WITHIN_S = 3.0
+"""Seconds for a provider to count a prompt's tokens before they are estimated."""
 
 
 def guard(backend: Backend, *, first_s: float, idle_s: float) -> Backend:
@@ -32,6 +36,7 @@ class Gateway:
         providers: By their key in the configuration; a reload hands on those that have not changed.
         backends: The same, guarded.
         embedders: The same, guarded.
+        counters: The same, guarded.
         models: What is offered.
         pacing: How answers are delivered, where a model does not say otherwise.
         heartbeat_s: Seconds of silence after which a streamed answer shows that it lives; 0: never.
@@ -44,6 +49,7 @@ class Gateway:
         providers: Mapping[str, LazyProvider],
         backends: Mapping[str, Backend],
         embedders: Mapping[str, Embedder],
+        counters: Mapping[str, Counter],
         models: Sequence[Model],
         *,
         pacing: Pacing,
@@ -58,6 +64,7 @@ class Gateway:
             backends,
             models,
             embedders=embedders,
+            counters=counters,
             kinds={name: _facts_kind(provider.settings) for name, provider in providers.items()},
             default_max_tokens=default_max_tokens,
         )
@@ -76,6 +83,10 @@ class Gateway:
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Embed, within the provider's timeout."""
         return await self.registry.embed(request)
+
+    async def count(self, request: ChatRequest) -> int:
+        """Tokens of the prompt, as the provider counts them or else estimated; soon, whatever the provider does."""
+        return await self.registry.count(request)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -140,6 +151,7 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
             for name, provider in providers.items()
         },
         {name: EmbedTimeout(provider, within_s=limits[name][0]) for name, provider in providers.items()},
+        {name: Counting(provider, within_s=COUNT_WITHIN_S) for name, provider in providers.items()},
         [
             complete(
                 model, kind=_facts_kind(settings[model.backend]), default_max_tokens=config.default_max_tokens

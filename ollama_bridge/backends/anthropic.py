@@ -39,6 +39,11 @@ STOP_REASONS: Final[Mapping[str, FinishReason]] = {
 }
 """Anthropic's `stop_reason` to ours; a test holds it to the SDK's literal. An unknown one is a stop."""
 
+COUNTED: Final = frozenset(
+    {"messages", "model", "system", "thinking", "tool_choice", "tools", "output_config", "cache_control"}
+)
+"""What of a request is sent to have its tokens counted: the rest is refused there."""
+
 _DECLINED: Final = "The model declined to answer."
 
 
@@ -86,6 +91,20 @@ class AnthropicBackend:
                     if reader.finished:
                         break
                 await settle(batches)
+
+    async def count(self, request: ChatRequest) -> int:
+        """Count the prompt's tokens, which costs nothing; see `chat.Counter`."""
+        model = request.target.model
+        self._failures.key(model)
+        body = {name: value for name, value in prepare(request).body.items() if name in COUNTED}
+        with self._failures.mapped(model):
+            counted: Any = await self._client.post(
+                f"{self._url}/count_tokens",
+                content=encode(body),
+                cast_to=object,
+                options={"max_retries": 0},
+            )
+            return int(counted["input_tokens"])
 
     async def warm(self) -> None:
         """Pay the first call's costs; the transport answers it, no network is touched."""

@@ -31,6 +31,7 @@ from ollama_bridge.chat import ChatRequest, Message, Reply
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import Event
 from ollama_bridge.history import repair
+from ollama_bridge.tokens import estimate_tokens
 
 log = structlog.get_logger(__name__)
 
@@ -158,6 +159,23 @@ class OpenAIBackend:
                         return
                 if last := _rest(reader, words):
                     yield last
+
+    async def count(self, request: ChatRequest) -> int:
+        """Let OpenAI count the prompt's tokens; nobody else who speaks its APIs can. See `chat.Counter`."""
+        model = request.target.model
+        if not self._is_openai or (self._settings.api or request.target.rules.api) != "responses":
+            return estimate_tokens(request.messages, request.tools)
+        self._failures.key(model)
+        body = responses.prepare(request, _conversation(request), is_openai=True).body
+        asked = {name: value for name, value in body.items() if name in responses.COUNTED}
+        with self._failures.mapped(model):
+            counted: Any = await self._client.post(
+                self._url + _APIS["responses"].path + "/input_tokens",
+                content=encode(asked),
+                cast_to=object,
+                options={"headers": self._headers, "max_retries": 0},
+            )
+            return int(counted["input_tokens"])
 
     async def warm(self) -> None:
         """Go once through all of the SDK that a request goes through, without a network."""

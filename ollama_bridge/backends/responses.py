@@ -36,6 +36,11 @@ INCOMPLETE: Final[Mapping[str, FinishReason]] = {
 MIN_OUTPUT_TOKENS: Final = 16
 """The least the API takes as `max_output_tokens`."""
 
+COUNTED: Final = frozenset(
+    {"model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "text"}
+)
+"""What of a request is sent to have its tokens counted: the rest is refused there."""
+
 _NAMES: Final = {"temperature": "temperature", "top_p": "top_p"}
 
 

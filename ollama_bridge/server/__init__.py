@@ -8,6 +8,7 @@ from ollama_bridge.gateway import Gateway
 from ollama_bridge.server.connection import BACKLOG, Site
 from ollama_bridge.server.guard import Door, Origins, allow_origin, guard
 from ollama_bridge.server.handlers import OllamaHandlers
+from ollama_bridge.server.messages import MessagesHandlers
 from ollama_bridge.server.middleware import exchange, no_server_header
 from ollama_bridge.server.openai import OpenAIHandlers
 from ollama_bridge.server.routing import Routes, add_routes
@@ -37,4 +38,5 @@ def all_routes(current: Callable[[], Gateway]) -> Routes:
     return {
         **OllamaHandlers(current).routes(),
         **OpenAIHandlers(current).routes(),
+        **MessagesHandlers(current).routes(),
     }
