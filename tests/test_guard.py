@@ -248,6 +248,25 @@ async def test_a_client_without_one_is_not(headers):
         assert not upstream.requests
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/api/chat", lambda body: body["error"]),
+        ("/v1/chat/completions", lambda body: body["error"]["message"]),
+        ("/v1/models", lambda body: body["error"]["message"]),
+        ("/v1/messages", lambda body: body["type"] == "error" and body["error"]["message"]),
+        ("/v1/messages/count_tokens", lambda body: body["error"]["message"]),
+        ("/nowhere", lambda body: body["error"]),
+    ],
+)
+async def test_each_dialect_is_refused_in_its_own_way(path, words):
+    """What a client would show of a 401 is the reason."""
+    async with running(config(api_keys=KEY)) as daemon:
+        got = await ask(daemon.url, "POST", path, CHAT)
+        assert got.status == 401
+        assert "client key" in words(got.json)
+
+
 async def test_a_preflight_needs_no_key():
     """Browsers send none with it."""
     async with running(config(api_keys=KEY)) as daemon:

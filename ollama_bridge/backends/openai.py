@@ -166,7 +166,7 @@ class OpenAIBackend:
         if not self._is_openai or (self._settings.api or request.target.rules.api) != "responses":
             return estimate_tokens(request.messages, request.tools)
         self._failures.key(model)
-        body = responses.prepare(request, _conversation(request), is_openai=True).body
+        body = responses.prepare(request, conversation(request), is_openai=True).body
         asked = {name: value for name, value in body.items() if name in responses.COUNTED}
         with self._failures.mapped(model):
             counted: Any = await self._client.post(
