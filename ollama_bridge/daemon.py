@@ -132,7 +132,7 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await runner.cleanup()
-        await self._gateway.retire({})
+        await self._gateway.retire()
 
     async def _warm(self) -> None:
         """Import and exercise the SDKs behind the clients' back."""
@@ -169,7 +169,7 @@ class Daemon:
             new = await asyncio.to_thread(self._load)
             if new != old:
                 before, self._gateway = self._gateway, assemble(new, self._gateway)
-                self._spawn(before.retire(self._gateway.providers))
+                self._spawn(before.retire(self._gateway))
                 self._spawn(self._warm())
                 log.info("configuration taken over", models=len(self._gateway.registry.models()))
                 if new.server != old.server:
