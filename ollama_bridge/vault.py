@@ -303,7 +303,8 @@ class _Disk:
             self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
         try:
-            for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = WAL", "synchronous = NORMAL"):
+            # A page that becomes free goes back to the file system, or the bound would be no bound.
+            for pragma in ("auto_vacuum = FULL", "journal_mode = WAL", "synchronous = NORMAL"):
                 connection.execute(f"PRAGMA {pragma}").fetchall()
             connection.execute(f"PRAGMA journal_size_limit = {1024 * 1024}").fetchall()
             connection.execute("PRAGMA foreign_keys = ON")
@@ -332,8 +333,6 @@ class _Disk:
             oldest = "SELECT id FROM vault ORDER BY used, id LIMIT 1"
             if not connection.execute(f"DELETE FROM vault WHERE id = ({oldest})").rowcount:  # noqa: S608
                 break
-        # Every page that became free is given back to the file system, or the bound would be no bound.
-        connection.execute("PRAGMA incremental_vacuum").fetchall()
 
     @staticmethod
     def _live_bytes(connection: "sqlite3.Connection") -> int:
