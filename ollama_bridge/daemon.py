@@ -137,7 +137,7 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await runner.cleanup()
-        await self._gateway.retire({})
+        await self._gateway.retire()
 
     async def _warm(self) -> None:
         """Import and exercise the SDKs behind the clients' back."""
@@ -176,7 +176,7 @@ class Daemon:
             if new != old:
                 before, self._gateway = self._gateway, assemble(new, self._gateway)
                 self._door = replace(_door(new), checks_host=self._door.checks_host)
-                self._spawn(before.retire(self._gateway.providers))
+                self._spawn(before.retire(self._gateway))
                 self._spawn(self._warm())
                 log.info("configuration taken over", models=len(self._gateway.registry.models()))
                 if _fixed(new.server) != _fixed(old.server):

@@ -187,7 +187,8 @@ def _as_user(result: Message) -> Message | None:
     if _is_empty(result):
         return None
     name = f" of {result.tool_name}" if result.tool_name else ""
-    return Message("user", f"[Tool result{name}]\n{result.content}", images=result.images)
+    told = f"[Tool result{name}]\n{result.content}"
+    return Message("user", told, images=result.images, cache=result.cache)
 
 
 def _said(message: Message) -> tuple[object, ...]:

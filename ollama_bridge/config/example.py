@@ -24,6 +24,11 @@ streaming:
   # first_event_timeout_s: 300 # seconds a model may think before it says anything
   # idle_timeout_s: 300        # seconds of silence within an answer
 
+reasoning:                     # what providers want back with a later turn, and clients cannot carry
+  # keep: true                 # false: neither in memory nor on disk
+  # max_mb: 64                 # most of it on disk
+  # max_days: 30               # since its last use
+
 # default_max_tokens: 8192     # most tokens of an answer where nothing else says it. DEFAULT_MAX_TOKENS
 log_level: info                # debug, info, warning, error. LOG_LEVEL
 

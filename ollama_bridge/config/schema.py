@@ -221,6 +221,20 @@ class Streaming(_Section):
     idle_timeout_s: PositiveFloat = 300.0
 
 
+class Reasoning(_Section):
+    """What providers want back with a later turn and no client can carry: signed thinking, encrypted reasoning.
+
+    Args:
+        keep: Whether it is kept, in memory and on disk.
+        max_mb: Most of it on disk, in megabytes; what was used longest ago goes first.
+        max_days: Days since its last use after which it is gone.
+    """
+
+    keep: bool = True
+    max_mb: PositiveInt = 64
+    max_days: PositiveFloat = 30.0
+
+
 class Provider(_Section):
     """One account at one provider.
 
@@ -270,12 +284,14 @@ class Config(_Section):
     SECTIONS: ClassVar[Mapping[str, type[BaseModel]]] = {
         "server": Server,
         "streaming": Streaming,
+        "reasoning": Reasoning,
         "providers": Provider,
         "models": ModelConfig,
     }
 
     server: Server = Server()
     streaming: Streaming = Streaming()
+    reasoning: Reasoning = Reasoning()
     providers: dict[str, Provider] = Field(default_factory=dict)
     models: tuple[ModelConfig, ...] = ()
     default_max_tokens: PositiveInt | None = None
