@@ -5,22 +5,25 @@ what concerns the client.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
-from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import Model, complete, facts_kind
 from ollama_bridge.chat import Backend, ChatRequest, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.config import Config
 from ollama_bridge.policies.complete import Complete
+from ollama_bridge.policies.infill import FillByChat
 from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.registry import ModelRegistry, Residency
 
 
-def guard(backend: Backend, *, first_s: float, idle_s: float) -> Backend:
-    """What stands before one provider."""
+def guard(backend: Backend, *, fills: Callable[[str], bool], first_s: float, idle_s: float) -> Backend:
+    """What stands before one provider; `fills` says of which models it fills gaps by itself."""
+    backend = FillByChat(backend, fills)  # all others are asked for what a provider can do
     backend = Complete(backend)  # no Finish, no answer
     return Timeout(backend, first_s=first_s, idle_s=idle_s)
 
@@ -136,7 +139,12 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
     return Gateway(
         providers,
         {
-            name: guard(provider, first_s=limits[name][0], idle_s=limits[name][1])
+            name: guard(
+                provider,
+                fills=partial(fim.fills, settings[name]),
+                first_s=limits[name][0],
+                idle_s=limits[name][1],
+            )
             for name, provider in providers.items()
         },
         {name: EmbedTimeout(provider, within_s=limits[name][0]) for name, provider in providers.items()},
