@@ -21,8 +21,11 @@ _MAGIC: Final = (20290, 21063, 1)
 _MOST_BYTES: Final = 64_000
 """Compressed; 32,000 integers of up to five digits are less than 200 kB of JSON."""
 
-_MOST_TEXT_BYTES: Final = 1 << 19  # before it is compressed, and so of what is accepted
-_LEVEL: Final = 3  # fast: it happens on the event loop
+_MOST_CHARACTERS: Final = 1 << 18
+"""Before it is compressed, which happens on the event loop: a few milliseconds at most."""
+
+_MOST_TEXT_BYTES: Final = 8 * _MOST_CHARACTERS  # more than so many characters can be, whatever they are
+_LEVEL: Final = 1
 _ROLES: Final = frozenset(get_args(Role))
 
 
@@ -36,16 +39,17 @@ def pack(messages: Sequence[Message], answer: str) -> list[int]:
     turns = [[message.role, _content(message)] for message in messages]
     turns.append(["assistant", answer])
     first = int(turns[0][0] == "system")
-    while len(turns) > first:
-        text = gojson.dump(turns)
-        packed = zlib.compress(text, _LEVEL) if len(text) <= _MOST_TEXT_BYTES else b""
-        if 0 < len(packed) <= _MOST_BYTES:
+    surplus = sum(len(text) for _, text in turns) - _MOST_CHARACTERS
+    while True:
+        while surplus > 0 and len(turns) > first:
+            surplus -= len(turns.pop(first)[1])
+        if len(turns) == first:
+            return []
+        packed = zlib.compress(gojson.dump(turns), _LEVEL)
+        if len(packed) <= _MOST_BYTES:
             return _integers(packed)
-        # Three quarters of what is there may stay at most, so that a long conversation is not tried turn by turn.
-        spare = len(text) // 4
-        while spare > 0 and len(turns) > first:
-            spare -= len(turns.pop(first)[1])
-    return []
+        # A quarter goes at once, so that a long conversation is not tried turn by turn.
+        surplus = sum(len(text) for _, text in turns) // 4
 
 
 def unpack(context: Sequence[int]) -> tuple[Message, ...]:
