@@ -4,7 +4,7 @@ The map, from the ground up (an import goes down only; `pyproject.toml` enforces
 
     errors events chat              who is at fault; what a model says; what a client asks     floor 0
     names media masking             model names, images, keys in texts: all pure               floor 0
-    history                         repairs the conversation a client sends                    floor 0
+    history infill                  repairs conversations; recognises gaps to be filled        floor 0
     backends/  catalog              one file per provider SDK; known facts about models        floor 1
     surfaces/  policies/            one file per client wire; backends that hold backends      floor 2
     registry  config/               which names exist and who answers; what the operator wants floor 2

@@ -15,7 +15,15 @@ from typing import Annotated, Final
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from ollama_bridge.catalog_data import CATALOG, CATALOGUE_DATE, FAMILIES, UNKNOWN, Facts
+from ollama_bridge.catalog_data import (
+    CATALOG,
+    CATALOGUE_DATE,
+    FAMILIES,
+    FILLERS,
+    TALKS_AND_FILLS,
+    UNKNOWN,
+    Facts,
+)
 from ollama_bridge.chat import Capability, Target
 from ollama_bridge.names import normalise_name
 from ollama_bridge.presets import NOTHING_ADDED, Preset
@@ -219,7 +227,14 @@ def _facts_elsewhere(model_id: str) -> Facts:
         same = rows.get(bare) or rows.get(bare.replace(".", "-"))
         if same is not None:
             return replace(same, id=model_id, rules=UNKNOWN.rules, offered=False)
-    return replace(UNKNOWN, id=model_id, display_name=model_id, family=_AFTER_LETTERS.sub("", bare))
+    fills = bare.startswith(FILLERS)
+    return replace(
+        UNKNOWN,
+        id=model_id,
+        display_name=model_id,
+        family=_AFTER_LETTERS.sub("", bare),
+        capabilities=TALKS_AND_FILLS if fills else UNKNOWN.capabilities,
+    )
 
 
 def _identifier(family: str) -> str:

@@ -50,6 +50,11 @@ class Facts:
 _ALL: Final[tuple[Capability, ...]] = ("completion", "tools", "vision", "thinking")
 _SEES: Final[tuple[Capability, ...]] = ("completion", "tools", "vision")
 _TALKS: Final[tuple[Capability, ...]] = ("completion", "tools")
+# The same with `insert`: gaps in code are filled by asking the chat model (`policies.infill`). So may be asked who is
+# quick, and whose thinking can be off, or nearly: nobody waits for the completion of a line.
+_QUICK: Final[tuple[Capability, ...]] = ("completion", "tools", "insert", "vision", "thinking")
+_FILLS: Final[tuple[Capability, ...]] = ("completion", "tools", "insert", "vision")
+TALKS_AND_FILLS: Final[tuple[Capability, ...]] = ("completion", "tools", "insert")
 
 _NO_EFFORTS: Final[tuple[Effort, ...]] = ()
 
@@ -94,17 +99,17 @@ _CLAUDE_SONNET_5_5: Final = _claude("adaptive", "between_tools", forced_tools=Fa
 
 _ANTHROPIC: Final = (
     Facts("claude-opus-5-5", "Claude Opus 5.5", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ALWAYS),
-    Facts("claude-sonnet-5-5", "Claude Sonnet 5.5", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_SONNET_5_5),
-    Facts("claude-haiku-5-5", "Claude Haiku 5.5", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ADAPTIVE),
+    Facts("claude-sonnet-5-5", "Claude Sonnet 5.5", "claude", 1_000_000, 128_000, _QUICK, _CLAUDE_SONNET_5_5),
+    Facts("claude-haiku-5-5", "Claude Haiku 5.5", "claude", 1_000_000, 128_000, _QUICK, _CLAUDE_ADAPTIVE),
     Facts("claude-fable-5-2", "Claude Fable 5.2", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ALWAYS),
     Facts("claude-fable-5-1", "Claude Fable 5.1", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ALWAYS),
     Facts("claude-opus-5", "Claude Opus 5", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ADAPTIVE),
-    Facts("claude-sonnet-5", "Claude Sonnet 5", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ADAPTIVE),
+    Facts("claude-sonnet-5", "Claude Sonnet 5", "claude", 1_000_000, 128_000, _QUICK, _CLAUDE_ADAPTIVE),
     Facts("claude-opus-4-8", "Claude Opus 4.8", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ADAPTIVE),
     Facts("claude-opus-4-7", "Claude Opus 4.7", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ADAPTIVE),
     Facts("claude-opus-4-6", "Claude Opus 4.6", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_4_6),
-    Facts("claude-sonnet-4-6", "Claude Sonnet 4.6", "claude", 1_000_000, 64_000, _ALL, _CLAUDE_4_6),
-    Facts("claude-haiku-4-5", "Claude Haiku 4.5", "claude", 200_000, 64_000, _ALL, _CLAUDE_4_5),
+    Facts("claude-sonnet-4-6", "Claude Sonnet 4.6", "claude", 1_000_000, 64_000, _QUICK, _CLAUDE_4_6),
+    Facts("claude-haiku-4-5", "Claude Haiku 4.5", "claude", 200_000, 64_000, _QUICK, _CLAUDE_4_5),
     # Older, or for few: known, shown only when the operator names them.
     Facts("claude-fable-5", "Claude Fable 5", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ALWAYS, False),
     Facts(
@@ -115,7 +120,7 @@ _ANTHROPIC: Final = (
     ),
     Facts("claude-mythos-5", "Claude Mythos 5", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ALWAYS, False),
     Facts("claude-opus-4-5", "Claude Opus 4.5", "claude", 200_000, 64_000, _ALL, _CLAUDE_4_5, False),
-    Facts("claude-sonnet-4-5", "Claude Sonnet 4.5", "claude", 200_000, 64_000, _ALL, _CLAUDE_4_5, False),
+    Facts("claude-sonnet-4-5", "Claude Sonnet 4.5", "claude", 200_000, 64_000, _QUICK, _CLAUDE_4_5, False),
 )
 
 # ------------------------------------------------------------------------------------------------- OpenAI
@@ -151,20 +156,20 @@ _OPENAI: Final = (
     Facts("gpt-6-astra", "GPT-6 Astra", "gpt", 1_050_000, 128_000, _ALL, _GPT_6),
     Facts("gpt-6.1-sol", "GPT-6.1 Sol", "gpt", 1_050_000, 128_000, _ALL, _GPT_6),
     Facts("gpt-6.1-terra", "GPT-6.1 Terra", "gpt", 1_050_000, 128_000, _ALL, _GPT_6),
-    Facts("gpt-6-luna", "GPT-6 Luna", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_6),
+    Facts("gpt-6-luna", "GPT-6 Luna", "gpt", 1_050_000, 128_000, _QUICK, _GPT_5_6),
     Facts("gpt-5.6-sol", "GPT-5.6 Sol", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_6),
-    Facts("gpt-5.6-terra", "GPT-5.6 Terra", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_6),
-    Facts("gpt-5.6-luna", "GPT-5.6 Luna", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_6),
+    Facts("gpt-5.6-terra", "GPT-5.6 Terra", "gpt", 1_050_000, 128_000, _QUICK, _GPT_5_6),
+    Facts("gpt-5.6-luna", "GPT-5.6 Luna", "gpt", 1_050_000, 128_000, _QUICK, _GPT_5_6),
     Facts("gpt-5.5", "GPT-5.5", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_2),
-    Facts("gpt-5.4", "GPT-5.4", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_2),
-    Facts("gpt-5.4-mini", "GPT-5.4 mini", "gpt", 400_000, 128_000, _ALL, _GPT_5_2),
-    Facts("gpt-4.1", "GPT-4.1", "gpt", 1_047_576, 32_768, _SEES, _GPT_4),
-    Facts("gpt-4.1-mini", "GPT-4.1 mini", "gpt", 1_047_576, 32_768, _SEES, _GPT_4),
-    Facts("gpt-4o", "GPT-4o", "gpt", 128_000, 16_384, _SEES, _GPT_4),
+    Facts("gpt-5.4", "GPT-5.4", "gpt", 1_050_000, 128_000, _QUICK, _GPT_5_2),
+    Facts("gpt-5.4-mini", "GPT-5.4 mini", "gpt", 400_000, 128_000, _QUICK, _GPT_5_2),
+    Facts("gpt-4.1", "GPT-4.1", "gpt", 1_047_576, 32_768, _FILLS, _GPT_4),
+    Facts("gpt-4.1-mini", "GPT-4.1 mini", "gpt", 1_047_576, 32_768, _FILLS, _GPT_4),
+    Facts("gpt-4o", "GPT-4o", "gpt", 128_000, 16_384, _FILLS, _GPT_4),
     # Older, dear, or soon shut down: known, shown only when the operator names them.
     Facts("gpt-6-sol", "GPT-6 Sol", "gpt", 1_050_000, 128_000, _ALL, _GPT_6, False),
     Facts("gpt-5.5-pro", "GPT-5.5 pro", "gpt", 1_050_000, 128_000, _ALL, _GPT_5_2_PRO, False),
-    Facts("gpt-5.4-nano", "GPT-5.4 nano", "gpt", 400_000, 128_000, _ALL, _GPT_5_2, False),
+    Facts("gpt-5.4-nano", "GPT-5.4 nano", "gpt", 400_000, 128_000, _QUICK, _GPT_5_2, False),
     Facts("gpt-5.2", "GPT-5.2", "gpt", 400_000, 128_000, _ALL, _GPT_5_2, False),
     Facts("gpt-5.2-pro", "GPT-5.2 pro", "gpt", 400_000, 128_000, _ALL, _GPT_5_2_PRO, False),
     Facts("gpt-5.1", "GPT-5.1", "gpt", 400_000, 128_000, _ALL, _GPT_5_1, False),
@@ -177,7 +182,7 @@ _OPENAI: Final = (
     Facts("o3", "o3", "gpt", 200_000, 100_000, _ALL, _O_SERIES, False),
     Facts("o3-pro", "o3 pro", "gpt", 200_000, 100_000, _ALL, _O_SERIES, False),
     Facts("o1-pro", "o1 pro", "gpt", 200_000, 100_000, _ALL, _O_SERIES, False),
-    Facts("gpt-4o-mini", "GPT-4o mini", "gpt", 128_000, 16_384, _SEES, _GPT_4, False),
+    Facts("gpt-4o-mini", "GPT-4o mini", "gpt", 128_000, 16_384, _FILLS, _GPT_4, False),
 )
 
 # ------------------------------------------------------------------------------------------------- Google
@@ -217,14 +222,24 @@ _GOOGLE: Final = (
     Facts("gemini-4-argon", "Gemini 4 Argon", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_PRO),
     Facts("gemini-3.8-flash", "Gemini 3.8 Flash", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_PRO),
     Facts("gemini-3.7-flash", "Gemini 3.7 Flash", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_PRO),
-    Facts("gemini-3.6-flash", "Gemini 3.6 Flash", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_FLASH),
-    Facts("gemini-3.5-flash-lite", "Gemini 3.5 Flash-Lite", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_FLASH),
-    Facts("gemini-3.1-pro-preview", "Gemini 3.1 Pro", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_PRO),
-    Facts("gemini-3.1-flash-lite", "Gemini 3.1 Flash-Lite", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_FLASH),
-    Facts("gemini-2.5-pro", "Gemini 2.5 Pro", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_2_5_PRO),
-    Facts("gemini-2.5-flash", "Gemini 2.5 Flash", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_2_5_FLASH),
+    Facts("gemini-3.6-flash", "Gemini 3.6 Flash", "gemini", 1_048_576, 65_536, _QUICK, _GEMINI_FLASH),
     Facts(
-        "gemini-2.5-flash-lite", "Gemini 2.5 Flash-Lite", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_2_5_FLASH
+        "gemini-3.5-flash-lite", "Gemini 3.5 Flash-Lite", "gemini", 1_048_576, 65_536, _QUICK, _GEMINI_FLASH
+    ),
+    Facts("gemini-3.1-pro-preview", "Gemini 3.1 Pro", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_PRO),
+    Facts(
+        "gemini-3.1-flash-lite", "Gemini 3.1 Flash-Lite", "gemini", 1_048_576, 65_536, _QUICK, _GEMINI_FLASH
+    ),
+    Facts("gemini-2.5-pro", "Gemini 2.5 Pro", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_2_5_PRO),
+    Facts("gemini-2.5-flash", "Gemini 2.5 Flash", "gemini", 1_048_576, 65_536, _QUICK, _GEMINI_2_5_FLASH),
+    Facts(
+        "gemini-2.5-flash-lite",
+        "Gemini 2.5 Flash-Lite",
+        "gemini",
+        1_048_576,
+        65_536,
+        _QUICK,
+        _GEMINI_2_5_FLASH,
     ),
     # Moving targets, previews and open weights: known, shown only when the operator names them.
     Facts("gemini-4-carbon", "Gemini 4 Carbon", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_PRO, False),
@@ -246,8 +261,8 @@ _GOOGLE: Final = (
     Facts(
         "gemini-3-flash-preview", "Gemini 3 Flash", "gemini", 1_048_576, 65_536, _ALL, _GEMINI_FLASH, False
     ),
-    Facts("gemma-4-31b-it", "Gemma 4 31B", "gemma", 262_144, 32_768, _SEES, _GEMMA, False, 5376),
-    Facts("gemma-4-26b-a4b-it", "Gemma 4 26B A4B", "gemma", 262_144, 32_768, _SEES, _GEMMA, False, 2816),
+    Facts("gemma-4-31b-it", "Gemma 4 31B", "gemma", 262_144, 32_768, _FILLS, _GEMMA, False, 5376),
+    Facts("gemma-4-26b-a4b-it", "Gemma 4 26B A4B", "gemma", 262_144, 32_768, _FILLS, _GEMMA, False, 2816),
 )
 
 _DEMO: Final = (Facts("demo", "Demo", "demo", 32_768, 4_096, _ALL, Rules()),)
@@ -298,6 +313,12 @@ FAMILIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = MappingProxyType(
 )
 """For ids that have no row: the first prefix that fits, and the row whose rules they follow. Newer ones than
 any row follow the newest, as providers take options away far more often than they give them back."""
+
+FILLERS: Final = (
+    *("codestral", "qwen2.5-coder", "codellama", "codegemma", "starcoder", "stable-code", "granite-code"),
+    *("deepseek-coder", "deepseek-chat"),
+)
+"""What the names of models begin with that were made to fill gaps, whoever serves them."""
 
 UNKNOWN: Final = Facts(
     id="",

@@ -5,18 +5,20 @@ what concerns the client.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from platformdirs import user_state_path
 
-from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import Model, complete, facts_kind
 from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.config import Config, Reasoning
 from ollama_bridge.policies.complete import Complete
 from ollama_bridge.policies.counting import Counting
+from ollama_bridge.policies.infill import FillByChat
 from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.recall import Recall
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
@@ -27,8 +29,16 @@ COUNT_WITHIN_S = 3.0
 """Seconds for a provider to count a prompt's tokens before they are estimated."""
 
 
-def guard(backend: Backend, vault: Vault | None, *, first_s: float, idle_s: float) -> Backend:
-    """What stands before one provider."""
+def guard(
+    backend: Backend,
+    vault: Vault | None,
+    *,
+    fills: Callable[[str], bool],
+    first_s: float,
+    idle_s: float,
+) -> Backend:
+    """What stands before one provider; `fills` says of which models it fills gaps by itself."""
+    backend = FillByChat(backend, fills)  # all others are asked for what a provider can do
     backend = Complete(backend)  # no Finish, no answer
     if vault is not None:
         backend = Recall(backend, vault)  # inside the timeout: a slow disk and a second try count as silence
@@ -159,7 +169,13 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
     return Gateway(
         providers,
         {
-            name: guard(provider, vault, first_s=limits[name][0], idle_s=limits[name][1])
+            name: guard(
+                provider,
+                vault,
+                fills=partial(fim.fills, settings[name]),
+                first_s=limits[name][0],
+                idle_s=limits[name][1],
+            )
             for name, provider in providers.items()
         },
         {name: EmbedTimeout(provider, within_s=limits[name][0]) for name, provider in providers.items()},

@@ -216,7 +216,7 @@ def test_tools_keep_their_schema():
 
 
 def test_generate_becomes_a_conversation():
-    """System and prompt, with the images on the prompt; template and context are ignored."""
+    """System and prompt, with the images on the prompt; template and another server's context are ignored."""
     request = ask(
         generate(model="vision", system="s", images=["iVBORw0KGgo="], template="{{", context=[1, 2])
     )
@@ -225,7 +225,7 @@ def test_generate_becomes_a_conversation():
         Message("user", "hi", images=(Image("iVBORw0KGgo=", "image/png"),)),
     )
     assert ask(generate(raw=True)).messages == (Message("user", "hi"),)
-    assert ask(generate(model="coder", suffix="end")).messages == (Message("user", "hi"),)
+    assert ask(generate(model="coder", suffix="end")).messages == ()
 
 
 def test_the_rest_of_a_request():

@@ -46,6 +46,7 @@ class ProviderSettings:
         base_url: As the SDK takes it: openai with `/v1`, anthropic and google without a version.
             None: the SDK's own default.
         api: For `openai`: which API; None lets each model's rules decide.
+        fim: Where gaps are filled, below `base_url`; `none`: nowhere, so that the chat is asked; None: by the host.
         connect_timeout_s: Seconds for a connection. Silence afterwards is the timeout policy's business.
         trust_env: Whether `*_PROXY` variables are honoured.
         headers: Added to every request.
@@ -56,6 +57,7 @@ class ProviderSettings:
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     base_url: str | None = None
     api: Literal["chat", "responses"] | None = None
+    fim: Literal["fim/completions", "completions", "none"] | None = None
     connect_timeout_s: float = 10.0
     trust_env: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -1,6 +1,6 @@
 """A real Ollama elsewhere: its own wire, both ways, with nothing taken away.
 
-`POST /api/chat` and its stream of JSON lines: https://github.com/ollama/ollama/blob/main/docs/api.md.
+`POST /api/chat`, for gaps `POST /api/generate`, and their stream of JSON lines: https://github.com/ollama/ollama/blob/main/docs/api.md.
 """
 
 import itertools
@@ -47,7 +47,7 @@ class OllamaBackend:
     def __init__(self, settings: ProviderSettings) -> None:
         self._provider = settings.name
         base_url = (settings.base_url or DEFAULT_BASE_URL).rstrip("/")
-        self._url = base_url + "/api/chat"
+        self._base_url = base_url
         self._failures = Failures(
             settings=settings,
             default_url=DEFAULT_BASE_URL,
@@ -68,10 +68,11 @@ class OllamaBackend:
             InvalidRequest: The request cannot be written as JSON.
         """
         model = request.target.model
+        path = "/api/chat" if request.infill is None else "/api/generate"
         reader = ChatReader(self._failures, model)
         with self._failures.mapped(model):
             async with (
-                aclosing(self._chunks(encode(to_body(request)), model)) as chunks,
+                aclosing(self._chunks(path, encode(to_body(request)), model)) as chunks,
                 aclosing(bursts(reader, chunks, request.progress)) as said,
             ):
                 async for burst in said:
@@ -84,8 +85,8 @@ class OllamaBackend:
         """Close all connections."""
         await self._session.close()
 
-    async def _chunks(self, body: bytes, model: str) -> AsyncGenerator[tuple[bytes], None]:
-        response = await self._session.post(self._url, data=body, headers=self._headers)
+    async def _chunks(self, path: str, body: bytes, model: str) -> AsyncGenerator[tuple[bytes], None]:
+        response = await self._session.post(self._base_url + path, data=body, headers=self._headers)
         try:
             if response.status != 200:
                 raise await self._refusal(response, model)
@@ -108,12 +109,8 @@ class OllamaBackend:
 
 
 def to_body(request: ChatRequest) -> dict[str, Any]:
-    """The body of `POST /api/chat`: everything the client asked for, in Ollama's own terms."""
-    body: dict[str, Any] = {
-        "model": request.target.model,
-        "messages": [_message(message) for message in request.messages],
-        "stream": True,
-    }
+    """The body of `POST /api/chat` or `/api/generate`: everything the client asked for, in Ollama's own terms."""
+    body: dict[str, Any] = {"model": request.target.model, **_question(request), "stream": True}
     if tools := _offered(request):
         body["tools"] = [_tool(tool) for tool in tools]
     if request.format is not None:
@@ -140,6 +137,14 @@ def _offered(request: ChatRequest) -> Sequence[Tool]:
     if choice.mode == "none":
         return ()
     return [tool for tool in request.tools if choice.mode != "tool" or tool.name == choice.name]
+
+
+def _question(request: ChatRequest) -> dict[str, Any]:
+    gap = request.infill
+    if gap is None:
+        return {"messages": [_message(message) for message in request.messages]}
+    # Without a suffix Ollama would take the prefix for a question, and answer it.
+    return {"prompt": gap.prefix, **({"suffix": gap.suffix} if gap.suffix else {"raw": True})}
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -170,7 +175,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 class ChatReader:
-    """Reads one reply of `/api/chat`: bytes in, events out. Sans I/O.
+    """Reads one reply of `/api/chat` or `/api/generate`: bytes in, events out. Sans I/O.
 
     Args:
         failures: Makes the right error of an `error` line.
@@ -226,12 +231,12 @@ class ChatReader:
         if line.get("error"):
             raise self._failures.told(line, self._model)
         events: list[Event] = []
-        message = line.get("message") or {}
+        message = line.get("message") or line  # of a chat, or of a generation
         if thinking := message.get("thinking"):
             events.append(ThinkingDelta(_text(thinking)))
         if logprobs := line.get("logprobs"):
             self._held += tuple(map(_logprob, logprobs))
-        if content := message.get("content"):
+        if content := message.get("content") or message.get("response"):
             # Tokens whose text Ollama's parser still held back came before, on lines without content.
             held, self._held = self._held, ()
             events.append(TextDelta(_text(content), held))

@@ -12,7 +12,7 @@ import httpx2
 import openai
 import structlog
 
-from ollama_bridge.backends import ProviderSettings, openai_chat, responses
+from ollama_bridge.backends import ProviderSettings, fim, openai_chat, openai_fim, responses
 from ollama_bridge.backends.bursts import read_all
 from ollama_bridge.backends.failures import ERROR_TYPES, Failures
 from ollama_bridge.backends.openai_wire import Prepared
@@ -83,6 +83,7 @@ _APIS: Final = {
     "chat": _Api("/chat/completions", openai_chat.prepare, openai_chat.ChatReader),
     "responses": _Api("/responses", responses.prepare, responses.ResponsesReader),
 }
+_FIM: Final = _Api("", openai_fim.prepare, openai_chat.ChatReader)
 
 
 class _Client(openai.AsyncOpenAI):
@@ -126,23 +127,21 @@ class OpenAIBackend:
         model = request.target.model
         if self._is_openai:
             self._failures.key(model)
-        api = _APIS[self._settings.api or request.target.rules.api]
-        messages = conversation(request)
-        prepared = api.prepare(request, messages, is_openai=self._is_openai)
+        url, api, prepared, turn = self._asked(request)
         content = encode(prepared.body)
         if prepared.dropped:
             log.info("options dropped", model=model, options=prepared.dropped)
         reader = api.reader(
             self._failures,
             model,
-            turn=len(messages),
+            turn=turn,
             logprobs=request.logprobs,
             tool_names=prepared.tool_names.changed,
         )
         words = StopWords(prepared.stops) if prepared.stops else None
         feed = reader.feed if words is None else _filtered(reader, words)
         with self._failures.mapped(model):
-            stream = await self._post(self._url + api.path, content)
+            stream = await self._post(url, content)
             async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
                 async for batch in batches:
                     said, failure = read_all(feed, batch)
@@ -176,6 +175,16 @@ class OpenAIBackend:
                 options={"headers": self._headers, "max_retries": 0},
             )
             return int(counted["input_tokens"])
+
+    def _asked(self, request: ChatRequest) -> tuple[str, _Api, Prepared, int]:
+        """Where to ask, over which API, what, and the position of the answer in the conversation."""
+        model, gap = request.target.model, request.infill
+        if gap is not None and (url := fim.endpoint(self._settings, model)):
+            return url, _FIM, openai_fim.prepare(request, gap, url, is_openai=self._is_openai), 0
+        api = _APIS[self._settings.api or request.target.rules.api]
+        messages = conversation(request)
+        prepared = api.prepare(request, messages, is_openai=self._is_openai)
+        return self._url + api.path, api, prepared, len(messages)
 
     async def warm(self) -> None:
         """Go once through all of the SDK that a request goes through, without a network."""

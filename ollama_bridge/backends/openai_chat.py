@@ -275,7 +275,7 @@ class ChatReader:
         delta = choice.get("delta") or {}
         if thought := _reasoning(delta):
             events.append(ThinkingDelta(thought))
-        content = delta.get("content")
+        content = delta.get("content", choice.get("text"))  # `text`: of Completions
         if isinstance(content, str):
             self._say(content, events)
         else:

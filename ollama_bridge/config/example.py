@@ -40,6 +40,7 @@ providers:
   # acme:
   #   kind: openai                         # anthropic, openai, google, ollama, demo; default: the entry's name
   #   api: chat                            # chat or responses; default: chosen by model
+  #   fim: completions                     # gaps in code: fim/completions, completions, or none: by chat; default: by host
   #   base_url: http://127.0.0.1:9000/v1   # openai with /v1, anthropic and google without a version
   #   api_key: none                        # one key, a list of keys, or none
   #   timeout_s: 60                        # seconds of silence, instead of the two above

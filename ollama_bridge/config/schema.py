@@ -241,6 +241,7 @@ class Provider(_Section):
     Args:
         kind: A key of `backends.BACKENDS`, or a `module:Class` of one's own; empty: what the entry is called.
         api: For kind `openai`; None: each model's own.
+        fim: Where gaps in code are filled: see `backends.fim`.
         base_url: As the SDK takes it: openai with `/v1`, anthropic and google without a version.
         api_key: One key, several (used in turn), or `none`.
         timeout_s: Seconds of silence, instead of both timeouts of `streaming`.
@@ -251,6 +252,7 @@ class Provider(_Section):
 
     kind: str = ""
     api: Literal["chat", "responses"] | None = None
+    fim: Literal["fim/completions", "completions", "none"] | None = None
     base_url: Annotated[str, AfterValidator(_http_url)] | None = None
     api_key: ApiKeys = ()
     timeout_s: PositiveFloat | None = None
@@ -266,6 +268,7 @@ class Provider(_Section):
             api_keys=tuple(key.get_secret_value() for key in self.api_key),
             base_url=self.base_url,
             api=self.api,
+            fim=self.fim,
             connect_timeout_s=self.connect_timeout_s,
             trust_env=self.proxy,
             headers={header: value.get_secret_value() for header, value in self.headers.items()},

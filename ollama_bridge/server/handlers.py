@@ -3,14 +3,19 @@
 import time
 from collections.abc import Callable
 
+import structlog
 from aiohttp import web
 
+from ollama_bridge.chat import ChatRequest
 from ollama_bridge.gateway import Gateway
 from ollama_bridge.server.answering import answer, decoded, found, note_call
 from ollama_bridge.server.connection import read_body
 from ollama_bridge.server.delivery import Encoder
+from ollama_bridge.server.middleware import SHOWN
 from ollama_bridge.server.routing import Routes
 from ollama_bridge.surfaces import ollama, ollama_models
+
+log = structlog.get_logger(__name__)
 
 
 class OllamaHandlers:
@@ -68,17 +73,29 @@ class OllamaHandlers:
         """Answer a conversation."""
         arrived_ns = time.monotonic_ns()
         call = await decoded(ollama.decode_chat, await read_body(request))
-        return await self._answer(request, call, ollama.ChatEncoder(call.model, arrived_ns=arrived_ns))
+        return await self._answer(
+            request, call, lambda _: ollama.ChatEncoder(call.model, arrived_ns=arrived_ns)
+        )
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         """Answer a prompt."""
         arrived_ns = time.monotonic_ns()
         call = await decoded(ollama.decode_generate, await read_body(request))
-        encoder = ollama.GenerateEncoder(call.model, arrived_ns=arrived_ns, raw=call.raw)
+        if call.context and not call.remembered:
+            log.info("context dropped: it is another server's, or broken", model=call.model[:SHOWN])
+
+        def encoder(question: ChatRequest) -> Encoder:
+            return ollama.GenerateEncoder(
+                call.model, arrived_ns=arrived_ns, raw=call.raw, asked=question.messages
+            )
+
         return await self._answer(request, call, encoder)
 
     async def _answer(
-        self, request: web.Request, call: ollama.ChatCall | ollama.GenerateCall, encoder: Encoder
+        self,
+        request: web.Request,
+        call: ollama.ChatCall | ollama.GenerateCall,
+        encoder: Callable[[ChatRequest], Encoder],
     ) -> web.StreamResponse:
         note_call(request, call)
         gateway = self._current()
@@ -89,7 +106,7 @@ class OllamaHandlers:
             return _json(ollama.load_reply(call))
         if call.debug:
             return _json(ollama.debug_reply(call, question))
-        return await answer(request, gateway, question, encoder)
+        return await answer(request, gateway, question, encoder(question))
 
 
 def _json(body: bytes) -> web.Response:

@@ -41,7 +41,8 @@ NATIVE: Final = Dialect(ollama.error_body, ollama.content_type_of_error)
 DIALECT: Final = web.RequestKey("dialect", Dialect)
 """Set by handlers of other surfaces, before anything can fail."""
 
-_SHOWN: Final = 200  # characters of what a client chose, in a line of the log
+SHOWN: Final = 200
+"""Characters of what a client chose, in a line of the log."""
 
 log = structlog.get_logger(__name__)
 
@@ -72,11 +73,11 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
     else:
         return response
     finally:
-        named = {"model": request[MODEL][:_SHOWN]} if MODEL in request else {}
+        named = {"model": request[MODEL][:SHOWN]} if MODEL in request else {}
         log.info(
             "request",
             method=request.method,
-            path=request.path[:_SHOWN],
+            path=request.path[:SHOWN],
             status=status,
             **named,
             took_ms=round((time.monotonic() - began_s) * 1000, 1),

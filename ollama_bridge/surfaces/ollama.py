@@ -2,7 +2,8 @@
 
 decode_chat, decode_generate, decode_show     a body into a call; see `ollama_decode`
 ChatEncoder, GenerateEncoder                  events into lines, or into one object; see `ollama_encode`
-load_reply, debug_reply, error_body           single objects
+load_reply, debug_reply                       what is no answer of a model; see `ollama_single`
+error_body                                    a failure
 JSON, NDJSON, content_type_of_error           what to call them in HTTP
 """
 
@@ -21,11 +22,10 @@ from ollama_bridge.surfaces.ollama_encode import (
     NDJSON,
     ChatEncoder,
     GenerateEncoder,
-    debug_reply,
     error_body,
-    load_reply,
 )
 from ollama_bridge.surfaces.ollama_options import InvalidFormat
+from ollama_bridge.surfaces.ollama_single import debug_reply, load_reply
 
 __all__ = [
     "JSON",

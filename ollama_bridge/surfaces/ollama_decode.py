@@ -20,12 +20,14 @@ from typing import Any, ClassVar, Literal
 
 from ollama_bridge import media
 from ollama_bridge.catalog import Model
-from ollama_bridge.chat import Capability, ChatRequest, Image, Message, Think, Tool
+from ollama_bridge.chat import Capability, ChatRequest, Image, Infill, Message, Think, Tool
 from ollama_bridge.errors import InvalidRequest, ModelNotFound
 from ollama_bridge.events import ToolCall
+from ollama_bridge.infill import recognise
 from ollama_bridge.presets import primed
 from ollama_bridge.surfaces.calls import ROLES, check_abilities, lookup_name, refuse_endless
 from ollama_bridge.surfaces.gotypes import decode
+from ollama_bridge.surfaces.ollama_context import unpack
 from ollama_bridge.surfaces.ollama_options import read_format, read_options
 from ollama_bridge.surfaces.ollama_structs import CHAT, GENERATE, SHOW
 
@@ -72,7 +74,13 @@ class Call:
         return ModelNotFound(self.model)
 
     def _request(
-        self, model: Model, messages: tuple[Message, ...], tools: tuple[Tool, ...], *needs: Capability
+        self,
+        model: Model,
+        messages: tuple[Message, ...],
+        tools: tuple[Tool, ...],
+        *needs: Capability,
+        infill: Infill | None = None,
+        begins: bool = True,
     ) -> ChatRequest:
         """Check in the order of a real server: thinking, other abilities, options, format."""
         options: Mapping[str, Any] = {}
@@ -93,9 +101,10 @@ class Call:
             keep_alive_s=self.keep_alive_s,
             logprobs=self.logprobs,
             top_logprobs=self.top_logprobs,
+            infill=infill,
             target=model.target,
         )
-        return primed(request, model.preset)
+        return primed(request, model.preset, begins=begins)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +133,8 @@ class GenerateCall(Call):
     Args:
         raw: The prompt is complete as it is. Replies then have no `context`.
         template: Taken and ignored: the providers have their own.
-        context: Taken and ignored: tokens of another model.
+        context: As sent.
+        remembered: The conversation that `context` holds; none if it is another server's.
     """
 
     prompt: str = field(default="", repr=False)
@@ -132,6 +142,7 @@ class GenerateCall(Call):
     system: str = field(default="", repr=False)
     template: str = field(default="", repr=False)
     context: Sequence[int] = field(default=(), repr=False)
+    remembered: tuple[Message, ...] = field(default=(), repr=False)
     raw: bool = False
     images: tuple[Image, ...] = field(default=(), repr=False)
 
@@ -144,13 +155,28 @@ class GenerateCall(Call):
         return lookup_name(self.model)
 
     def request(self, model: Model) -> ChatRequest:
-        """As `ChatCall.request`: the prompt becomes the user's message."""
+        """As `ChatCall.request`: the prompt becomes the user's message, or a gap to fill."""
         if self.raw and self.load != "unload" and (self.template or self.system or self.context):
             raise InvalidRequest("raw mode does not support template, system, or context")
-        prompt = (Message("user", self.prompt, images=self.images),) if self.prompt else ()
-        system = (Message("system", self.system),) if self.system and prompt else ()
         needs: tuple[Capability, ...] = ("insert",) if self.suffix else ()
-        return self._request(model, system + prompt, (), *needs)
+        if gap := self._gap(model):
+            return self._request(model, (), (), *needs, infill=gap)
+        if not self.prompt:
+            return self._request(model, (), (), *needs)
+        prompt = Message("user", self.prompt, images=self.images)
+        # A client that goes on sends its system prompt with every turn; once is enough.
+        is_new = self.system and Message("system", self.system) not in self.remembered
+        system = (Message("system", self.system),) if is_new else ()
+        messages = (*self.remembered, *system, prompt)
+        return self._request(model, messages, (), *needs, begins=not self.remembered)
+
+    def _gap(self, model: Model) -> Infill | None:
+        """What is to be filled, if anything, and if the model says it can."""
+        if not self.prompt or "insert" not in model.capabilities:
+            return None
+        if self.suffix:
+            return Infill(self.prompt, self.suffix)
+        return None if self.images else recognise(self.prompt, raw=self.raw)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +229,7 @@ def decode_generate(body: bytes) -> GenerateCall:
         InvalidRequest: 400, in Ollama's words.
     """
     sent = decode(body, GENERATE)
+    context = sent.get("context", ())
     return GenerateCall(
         **_common(sent),
         load=_load(sent, asks=bool(sent.get("prompt"))),
@@ -210,7 +237,8 @@ def decode_generate(body: bytes) -> GenerateCall:
         suffix=sent.get("suffix", ""),
         system=sent.get("system", ""),
         template=sent.get("template", ""),
-        context=sent.get("context", ()),
+        context=context,
+        remembered=unpack(context),
         raw=sent.get("raw", False),
         images=_images(sent),
     )

@@ -16,16 +16,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Final, assert_never
+from typing import ClassVar, Final, assert_never
 
 import orjson
 
-from ollama_bridge.chat import ChatRequest, Message
+from ollama_bridge.chat import Message
 from ollama_bridge.errors import BridgeError
 from ollama_bridge.events import Event, Finish, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.gojson import dump_text
-from ollama_bridge.surfaces.ollama_decode import ChatCall, GenerateCall
+from ollama_bridge.surfaces.ollama_context import pack
 from ollama_bridge.surfaces.said import NOTHING, Said, fold, logprobs
 
 NDJSON: Final = "application/x-ndjson"
@@ -34,7 +34,7 @@ NDJSON: Final = "application/x-ndjson"
 JSON: Final = "application/json; charset=utf-8"
 """Everything else: whole replies, load, unload and debug replies even of streaming requests, errors."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND_NS: Final = 1_000_000_000
 
 _DONE_REASONS: Final = {"stop": b"stop", "length": b"length", "tool_calls": b"stop", "refusal": b"stop"}
@@ -87,7 +87,7 @@ class _Encoder(ABC):
         started_ns = clock_ns()
         self._clock_ns = clock_ns
         self._arrived_ns = started_ns if arrived_ns is None else arrived_ns
-        self._epoch_ns = (now() - _EPOCH) // timedelta(microseconds=1) * 1000 - started_ns
+        self._epoch_ns = (now() - EPOCH) // timedelta(microseconds=1) * 1000 - started_ns
         self._stamped_ns = 0
         self._second_ns = 0
         self._head = b""
@@ -232,6 +232,7 @@ class GenerateEncoder(_Encoder):
         clock_ns: A monotonic clock in nanoseconds, the unit of every `*_duration` on this wire.
         arrived_ns: When the request arrived, by the same clock; default: now.
         raw: Whether the request was raw: the reply then has no `context`.
+        asked: The conversation so far, which `context` will hold together with the answer.
     """
 
     _shape: ClassVar[_Shape] = _Shape(
@@ -248,16 +249,27 @@ class GenerateEncoder(_Encoder):
         clock_ns: Callable[[], int] = time.monotonic_ns,
         arrived_ns: int | None = None,
         raw: bool = False,
+        asked: Sequence[Message] = (),
     ) -> None:
         super().__init__(model, now=now, clock_ns=clock_ns, arrived_ns=arrived_ns)
-        # Go would leave an empty `context` out, but ai-sdk's provider refuses a last line without one.
-        self._context = b"" if raw else b',"context":[]'
+        self._raw = raw
+        self._asked = asked
+        self._answer: list[str] = []
+
+    def encode(self, event: Event) -> bytes:
+        """One line, with its newline."""
+        if type(event) is TextDelta:
+            self._answer.append(event.text)
+        return super().encode(event)
 
     def _last(self, said: Said, finish: Finish, now_ns: int) -> bytes:
         parts = [self._stamp(now_ns), self._shape.text[0], dump_text(said.content)]
         if said.thinking:
             parts += [b',"thinking":', dump_text(said.thinking)]
-        parts += [b',"done":true,"done_reason":"', _DONE_REASONS[finish.reason], b'"', self._context]
+        parts += [b',"done":true,"done_reason":"', _DONE_REASONS[finish.reason], b'"']
+        if not self._raw:
+            # Go would leave an empty `context` out, but ai-sdk's provider refuses a last line without one.
+            parts += [b',"context":', self._context(said)]
         parts.append(self._metrics(finish.usage, now_ns))
         if said.calls:
             parts += [b',"tool_calls":', _tool_calls(said.calls)]
@@ -266,40 +278,9 @@ class GenerateEncoder(_Encoder):
         parts.append(b"}")
         return b"".join(parts)
 
-
-def load_reply(call: ChatCall | GenerateCall, *, now: Callable[[], datetime] = utc_now) -> bytes:
-    """The answer to a call that only loads or unloads: one object, never streamed, without metrics."""
-    reply = {
-        "model": call.model,
-        "created_at": _created_at(now()),
-        **_empty(call, "assistant"),
-        "done": True,
-        "done_reason": call.load,
-    }
-    return gojson.dump(reply)
-
-
-def debug_reply(
-    call: ChatCall | GenerateCall, request: ChatRequest, *, now: Callable[[], datetime] = utc_now
-) -> bytes:
-    """The answer to `_debug_render_only`: a readable rendering of the prompt; one object, never streamed."""
-    raw = isinstance(call, GenerateCall) and call.raw
-    reply = {
-        "model": call.model,
-        "created_at": _created_at(now()),
-        **_empty(call, ""),
-        "done": False,
-        "_debug_info": debug_info(request, raw=raw),
-    }
-    return gojson.dump(reply)
-
-
-def debug_info(request: ChatRequest, *, raw: bool = False) -> dict[str, Any]:
-    """What `_debug_render_only` asks for: the prompt, rendered readably, or as it is."""
-    info: dict[str, Any] = {"rendered_template": request.messages[0].content if raw else _rendered(request)}
-    if images := sum(len(message.images) for message in request.messages):
-        info["image_count"] = images
-    return info
+    def _context(self, said: Said) -> bytes:
+        answer = said.content or "".join(self._answer)
+        return orjson.dumps(pack(self._asked, answer) if self._asked else [])
 
 
 def error_body(exc: BridgeError) -> bytes:
@@ -309,16 +290,7 @@ def error_body(exc: BridgeError) -> bytes:
 
 def rfc3339(second: int) -> str:
     """Seconds since 1970 as a time without its fraction and zone."""
-    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _created_at(moment: datetime) -> str:
-    second, microsecond = divmod((moment - _EPOCH) // timedelta(microseconds=1), 1_000_000)
-    return rfc3339(second) + f".{microsecond:06}".rstrip("0").rstrip(".") + "Z"
-
-
-def _empty(call: ChatCall | GenerateCall, role: str) -> dict[str, Any]:
-    return {"response": ""} if isinstance(call, GenerateCall) else {"message": {"role": role, "content": ""}}
+    return (EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _tool_call(index: int, call: ToolCall) -> bytes:
@@ -333,20 +305,3 @@ def _tool_call(index: int, call: ToolCall) -> bytes:
 
 def _tool_calls(calls: Sequence[ToolCall]) -> bytes:
     return b"[%b]" % b",".join(_tool_call(index, call) for index, call in enumerate(calls))
-
-
-def _rendered(request: ChatRequest) -> str:
-    tools = [
-        {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-        for tool in request.tools
-    ]
-    start = f"<|tools|>{orjson.dumps(tools).decode()}" if tools else ""
-    return start + "".join(map(_rendered_message, request.messages)) + "<|assistant|>"
-
-
-def _rendered_message(message: Message) -> str:
-    calls = "".join(
-        "<|tool_call|>" + orjson.dumps({"name": call.name, "arguments": dict(call.arguments)}).decode()
-        for call in message.tool_calls
-    )
-    return f"<|{message.role}|>{message.content}{calls}"

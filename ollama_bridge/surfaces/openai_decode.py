@@ -12,6 +12,7 @@ from typing import Any, Final
 from ollama_bridge.catalog import Model
 from ollama_bridge.chat import ChatRequest, Infill, Message, Think, Tool, ToolChoice
 from ollama_bridge.errors import InvalidRequest, ModelNotFound
+from ollama_bridge.infill import recognise
 from ollama_bridge.presets import primed
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.calls import check_abilities, lookup_name, refuse_endless
@@ -141,6 +142,9 @@ class CompletionCall(Call):
         check_abilities(model, *needs, named=self.model, verb="generate")
         if self.suffix:
             return self._request(model, infill=Infill(self.prompt, self.suffix))
+        # A completion has no template of its own: markers in the prompt are the client's.
+        if "insert" in model.capabilities and (gap := recognise(self.prompt, raw=True)):
+            return self._request(model, infill=gap)
         messages = (Message("user", self.prompt),) if self.prompt else ()
         return self._request(model, messages=messages)
 

@@ -24,7 +24,7 @@ from ollama_bridge.events import (
 )
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.gojson import dump_text
-from ollama_bridge.surfaces.ollama_encode import debug_info
+from ollama_bridge.surfaces.ollama_single import debug_info
 from ollama_bridge.surfaces.openai_errors import JSON, error_event
 from ollama_bridge.surfaces.said import NOTHING, Said, fold, logprobs, number
 
