@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from ollama_bridge.catalog_data import CATALOG, CATALOGUE_DATE, FAMILIES, UNKNOWN, Facts
+from ollama_bridge.catalog_data import CATALOG, CATALOGUE_DATE, EMBEDDERS, FAMILIES, UNKNOWN, Facts
 from ollama_bridge.chat import Capability, Target
 from ollama_bridge.names import normalise_name
 from ollama_bridge.presets import NOTHING_ADDED, Preset
@@ -175,6 +175,7 @@ def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None =
         max_output_tokens=max_output_tokens,
         capabilities=frozenset(capabilities),
         rules=facts.rules,
+        context_length=context_length,
     )
     return _signed(
         Model(
@@ -219,6 +220,10 @@ def _facts_elsewhere(model_id: str) -> Facts:
         same = rows.get(bare) or rows.get(bare.replace(".", "-"))
         if same is not None:
             return replace(same, id=model_id, rules=UNKNOWN.rules, offered=False)
+    words = "-" + bare.replace("_", "-")
+    for part, facts in EMBEDDERS:
+        if f"-{part}" in words:
+            return replace(facts, id=model_id, display_name=model_id)
     return replace(UNKNOWN, id=model_id, display_name=model_id, family=_AFTER_LETTERS.sub("", bare))
 
 

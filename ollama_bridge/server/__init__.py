@@ -6,6 +6,7 @@ from aiohttp import web
 
 from ollama_bridge.gateway import Gateway
 from ollama_bridge.server.connection import BACKLOG, Site
+from ollama_bridge.server.embedding import EmbeddingHandlers
 from ollama_bridge.server.handlers import OllamaHandlers
 from ollama_bridge.server.middleware import exchange, no_server_header
 from ollama_bridge.server.routing import add_routes
@@ -21,6 +22,6 @@ def build_app(current: Callable[[], Gateway], *, max_body_bytes: int) -> web.App
         max_body_bytes: Larger request bodies are refused with 413.
     """
     app = web.Application(middlewares=[exchange], client_max_size=max_body_bytes)
-    add_routes(app, OllamaHandlers(current).routes())
+    add_routes(app, {**OllamaHandlers(current).routes(), **EmbeddingHandlers(current).routes()})
     app.on_response_prepare.append(no_server_header)
     return app
