@@ -9,9 +9,10 @@ from ollama_bridge.server.connection import BACKLOG, Site
 from ollama_bridge.server.embedding import EmbeddingHandlers
 from ollama_bridge.server.handlers import OllamaHandlers
 from ollama_bridge.server.middleware import exchange, no_server_header
-from ollama_bridge.server.routing import add_routes
+from ollama_bridge.server.openai import OpenAIHandlers
+from ollama_bridge.server.routing import Routes, add_routes
 
-__all__ = ["BACKLOG", "Site", "build_app"]
+__all__ = ["BACKLOG", "Site", "all_routes", "build_app"]
 
 
 def build_app(current: Callable[[], Gateway], *, max_body_bytes: int) -> web.Application:
@@ -22,6 +23,15 @@ def build_app(current: Callable[[], Gateway], *, max_body_bytes: int) -> web.App
         max_body_bytes: Larger request bodies are refused with 413.
     """
     app = web.Application(middlewares=[exchange], client_max_size=max_body_bytes)
-    add_routes(app, {**OllamaHandlers(current).routes(), **EmbeddingHandlers(current).routes()})
+    add_routes(app, all_routes(current))
     app.on_response_prepare.append(no_server_header)
     return app
+
+
+def all_routes(current: Callable[[], Gateway]) -> Routes:
+    """Every route of every surface."""
+    return {
+        **OllamaHandlers(current).routes(),
+        **OpenAIHandlers(current).routes(),
+        **EmbeddingHandlers(current).routes(),
+    }

@@ -10,6 +10,7 @@ a type that decodes itself (`Custom`, `Itself`) fails: such an error wins over a
 """
 
 import base64
+import math
 import string
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -109,6 +110,21 @@ class Int:
         if got == "number":
             got = f"number {value.text if type(value) is gojson.Literal else value}"
         raise Mismatch(got, self._name)
+
+
+class Float:
+    """`float32` or `float64`: any number that is finite."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def read(self, value: Any) -> float:
+        """The number."""
+        got = kind(value)
+        if got == "number" and math.isfinite(value):
+            number: float = value
+            return number
+        raise Mismatch(f"number {value.text}" if got == "number" else got, self._name)
 
 
 class Anything:
@@ -278,6 +294,8 @@ def first_corrupt(data: bytes) -> int:
 STRING: Final = Plain("string", str)
 BOOL: Final = Plain("bool", bool)
 INT: Final = Int("int", -(2**63), 2**63)
+FLOAT32: Final = Float("float32")
+FLOAT64: Final = Float("float64")
 ANY: Final = Anything()
 IMAGE: Final = Base64()
 

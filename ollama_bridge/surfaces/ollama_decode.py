@@ -16,32 +16,18 @@ its format::
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Literal
-
-import orjson
+from typing import Any, ClassVar, Literal
 
 from ollama_bridge import media
 from ollama_bridge.catalog import Model
-from ollama_bridge.chat import Capability, ChatRequest, Image, Message, Role, Think, Tool
+from ollama_bridge.chat import Capability, ChatRequest, Image, Message, Think, Tool
 from ollama_bridge.errors import InvalidRequest, ModelNotFound
 from ollama_bridge.events import ToolCall
-from ollama_bridge.names import InvalidName, normalise_name, parse_name
 from ollama_bridge.presets import primed
-from ollama_bridge.surfaces import gojson
+from ollama_bridge.surfaces.calls import ROLES, check_abilities, lookup_name, refuse_endless
 from ollama_bridge.surfaces.gotypes import decode
 from ollama_bridge.surfaces.ollama_options import read_format, read_options
 from ollama_bridge.surfaces.ollama_structs import CHAT, GENERATE, SHOW
-
-_ROLES: Final[Mapping[str, Role]] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "tool": "tool",
-}
-
-_SPARE_LEVELS: Final = 16
-"""How many levels of its own a provider's request may put around what a client nests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +65,7 @@ class Call:
             InvalidRequest: 400, `model is required` or `invalid model name`.
             ModelNotFound: In /api/generate, where an empty name is merely unknown.
         """
-        return _lookup_name(self.model)
+        return lookup_name(self.model)
 
     def not_found(self) -> ModelNotFound:
         """What to raise when there is no such model: it shows the name as the client sent it."""
@@ -92,7 +78,7 @@ class Call:
         options: Mapping[str, Any] = {}
         wanted = None
         if self.load != "unload":  # which asks nothing of the model
-            _check_abilities(self, model, needs)
+            check_abilities(model, *needs, named=self.model, verb=self.verb, think=self.think)
             options = read_options(self.options_sent)
         if self.load is None and not self.debug:
             wanted = read_format(self.format_sent)
@@ -155,7 +141,7 @@ class GenerateCall(Call):
         """As in `Call`, but here an empty name is 404."""
         if not self.model.strip():
             raise self.not_found()
-        return _lookup_name(self.model)
+        return lookup_name(self.model)
 
     def request(self, model: Model) -> ChatRequest:
         """As `ChatCall.request`: the prompt becomes the user's message."""
@@ -187,7 +173,7 @@ class ShowCall:
         Raises:
             InvalidRequest: 400, `model is required` or `invalid model name`.
         """
-        return _lookup_name(self.model)
+        return lookup_name(self.model)
 
     def not_found(self) -> ModelNotFound:
         """What to raise when there is no such model: here it shows the normalised name."""
@@ -248,7 +234,8 @@ def _common(sent: Mapping[str, Any]) -> dict[str, Any]:
     top_logprobs = sent.get("top_logprobs", 0)
     if not 0 <= top_logprobs <= 20:
         raise InvalidRequest("top_logprobs must be between 0 and 20")
-    _refuse_endless(sent)
+    calls = [message.get("tool_calls") for message in sent.get("messages", ())]
+    refuse_endless([sent.get("format"), sent.get("options"), sent.get("tools"), *calls])
     return {
         "model": sent.get("model", ""),
         "stream": sent.get("stream", True),
@@ -268,23 +255,9 @@ def _load(sent: Mapping[str, Any], *, asks: bool) -> Literal["load", "unload"] |
     return "unload" if sent.get("keep_alive") == 0 else "load"
 
 
-def _refuse_endless(sent: Mapping[str, Any]) -> None:
-    """What clients may nest freely is sent on as JSON: at most 254 levels, and no infinite numbers."""
-    nested: Any = [sent.get("format"), sent.get("options"), sent.get("tools")]
-    nested += [message.get("tool_calls") for message in sent.get("messages", ())]
-    for _ in range(_SPARE_LEVELS):
-        nested = [nested]
-    try:
-        orjson.dumps(nested)
-    except TypeError:
-        raise InvalidRequest(
-            "format, options, tools or tool_calls are nested too deeply or hold a number that is too large"
-        ) from None
-
-
 def _message(sent: Mapping[str, Any]) -> Message:
     return Message(
-        role=_ROLES.get(sent.get("role", "").lower(), "user"),
+        role=ROLES.get(sent.get("role", "").lower(), "user"),
         content=sent.get("content", ""),
         thinking=sent.get("thinking", ""),
         images=_images(sent),
@@ -310,21 +283,3 @@ def _is_named(tool: Mapping[str, Any]) -> bool:
 
 def _tool(function: Mapping[str, Any]) -> Tool:
     return Tool(function["name"], function.get("description", ""), function.get("parameters", {}))
-
-
-def _lookup_name(name: str) -> str:
-    try:
-        return normalise_name(name)
-    except InvalidName as invalid:
-        raise InvalidRequest(str(invalid)) from None
-
-
-def _check_abilities(call: Call, model: Model, needs: tuple[Capability, ...]) -> None:
-    able = model.capabilities
-    if call.think and "thinking" not in able:
-        raise InvalidRequest(f"{gojson.quote(call.model)} does not support thinking")
-    if "completion" not in able:
-        raise InvalidRequest(f"{gojson.quote(call.model)} does not support {call.verb}")
-    missing = "\n".join(need for need in needs if need not in able)
-    if missing:
-        raise InvalidRequest(f"{parse_name(model.name).full} does not support {missing}")

@@ -12,8 +12,8 @@ from typing import Any, Final
 from ollama_bridge.catalog import Model
 from ollama_bridge.chat import Embeddings, EmbedRequest
 from ollama_bridge.errors import InvalidRequest, ModelNotFound
-from ollama_bridge.names import InvalidName, normalise_name
 from ollama_bridge.surfaces import gojson, vectors
+from ollama_bridge.surfaces.calls import lookup_name, refuse_endless
 from ollama_bridge.surfaces.gotypes import decode
 from ollama_bridge.surfaces.ollama_options import read_options
 from ollama_bridge.surfaces.ollama_structs import EMBED, EMBEDDINGS
@@ -63,10 +63,7 @@ class EmbedCall:
         """
         if not self.needs_name and not self.model.strip():
             raise ModelNotFound(self.model)
-        try:
-            return normalise_name(self.model)
-        except InvalidName as invalid:
-            raise InvalidRequest(str(invalid)) from None
+        return lookup_name(self.model)
 
     def not_found(self) -> ModelNotFound:
         """What to raise when there is no such model."""
@@ -102,6 +99,7 @@ def decode_embed(body: bytes) -> EmbedCall:
         InvalidRequest: 400, in Ollama's words.
     """
     sent = decode(body, EMBED)
+    refuse_endless(sent.get("options"))
     return EmbedCall(
         model=sent.get("model", ""),
         inputs=read_input(sent.get("input")),
@@ -119,6 +117,7 @@ def decode_embeddings(body: bytes) -> EmbedCall:
         InvalidRequest: 400, in Ollama's words.
     """
     sent = decode(body, EMBEDDINGS)
+    refuse_endless(sent.get("options"))
     return EmbedCall(
         model=sent.get("model", ""),
         inputs=read_input(sent.get("prompt")),

@@ -11,7 +11,6 @@ Key order, and what is left out when empty, are those of Ollama's Go structs. Ev
 constant bytes: only the text itself is encoded as JSON.
 """
 
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,9 +22,11 @@ import orjson
 
 from ollama_bridge.chat import ChatRequest, Message
 from ollama_bridge.errors import BridgeError
-from ollama_bridge.events import Event, Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall, Usage
+from ollama_bridge.events import Event, Finish, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_bridge.surfaces import gojson
+from ollama_bridge.surfaces.gojson import dump_text
 from ollama_bridge.surfaces.ollama_decode import ChatCall, GenerateCall
+from ollama_bridge.surfaces.said import NOTHING, Said, fold, logprobs
 
 NDJSON: Final = "application/x-ndjson"
 """A stream of lines."""
@@ -35,7 +36,6 @@ JSON: Final = "application/json; charset=utf-8"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND_NS: Final = 1_000_000_000
-_LOWEST_LOGPROB: Final = -9999.0  # what OpenAI says for minus infinity, which JSON cannot say
 
 _DONE_REASONS: Final = {"stop": b"stop", "length": b"length", "tool_calls": b"stop", "refusal": b"stop"}
 """Ollama has no word for tool calls or refusals: native clients expect `stop`."""
@@ -59,19 +59,6 @@ class _Shape:
     text: tuple[bytes, bytes]
     thinking: tuple[bytes, bytes]
     tool_call: tuple[bytes, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """A reply without its finish, put together."""
-
-    content: str = ""
-    thinking: str = ""
-    calls: Sequence[ToolCall] = ()
-    logprobs: Sequence[TokenLogprob] = ()
-
-
-_NOTHING: Final = _Said()
 
 
 class _Encoder(ABC):
@@ -116,22 +103,22 @@ class _Encoder(ABC):
         """One line, with its newline."""
         now_ns = self._mark()
         if type(event) is TextDelta and not event.logprobs:  # nearly always
-            return b"".join((self._stamp(now_ns), self._before_text, _text(event.text), self._after_text))
+            return b"".join((self._stamp(now_ns), self._before_text, dump_text(event.text), self._after_text))
         match event:
             case TextDelta():
                 before, after = self._shape.text
-                after = after[:-2] + b',"logprobs":' + _logprobs(event.logprobs) + after[-2:]
-                return self._stamp(now_ns) + before + _text(event.text) + after
+                after = after[:-2] + b',"logprobs":' + logprobs(event.logprobs) + after[-2:]
+                return self._stamp(now_ns) + before + dump_text(event.text) + after
             case ThinkingDelta():
                 before, after = self._shape.thinking
-                return self._stamp(now_ns) + before + _text(event.text) + after
+                return self._stamp(now_ns) + before + dump_text(event.text) + after
             case ToolCall():
                 before, after = self._shape.tool_call
                 call = _tool_call(self._calls, event)
                 self._calls += 1
                 return self._stamp(now_ns) + before + call + after
             case Finish():
-                return self._last(_NOTHING, event, now_ns) + b"\n"
+                return self._last(NOTHING, event, now_ns) + b"\n"
             case _:
                 assert_never(event)
 
@@ -150,7 +137,7 @@ class _Encoder(ABC):
             self.add(event)
         match self._folded:
             case [*events, Finish() as finish]:
-                return self._last(_fold(events), finish, self._clock_ns())
+                return self._last(fold(events), finish, self._clock_ns())
             case _:
                 raise ValueError("a reply without its Finish")
 
@@ -164,7 +151,7 @@ class _Encoder(ABC):
         return error_body(exc) + b"\n"
 
     @abstractmethod
-    def _last(self, said: _Said, finish: Finish, now_ns: int) -> bytes:
+    def _last(self, said: Said, finish: Finish, now_ns: int) -> bytes:
         """The object that ends the reply: a stream's last line, or all of a reply that is not streamed."""
 
     def _mark(self) -> int:
@@ -223,15 +210,15 @@ class ChatEncoder(_Encoder):
         tool_call=(b'Z","message":{"role":"assistant","content":"","tool_calls":[', b']},"done":false}\n'),
     )
 
-    def _last(self, said: _Said, finish: Finish, now_ns: int) -> bytes:
-        parts = [self._stamp(now_ns), self._shape.text[0], _text(said.content)]
+    def _last(self, said: Said, finish: Finish, now_ns: int) -> bytes:
+        parts = [self._stamp(now_ns), self._shape.text[0], dump_text(said.content)]
         if said.thinking:
-            parts += [b',"thinking":', _text(said.thinking)]
+            parts += [b',"thinking":', dump_text(said.thinking)]
         if said.calls:
             parts += [b',"tool_calls":', _tool_calls(said.calls)]
         parts += [b'},"done":true,"done_reason":"', _DONE_REASONS[finish.reason], b'"']
         if said.logprobs:
-            parts += [b',"logprobs":', _logprobs(said.logprobs)]
+            parts += [b',"logprobs":', logprobs(said.logprobs)]
         parts += [self._metrics(finish.usage, now_ns), b"}"]
         return b"".join(parts)
 
@@ -266,28 +253,18 @@ class GenerateEncoder(_Encoder):
         # Go would leave an empty `context` out, but ai-sdk's provider refuses a last line without one.
         self._context = b"" if raw else b',"context":[]'
 
-    def _last(self, said: _Said, finish: Finish, now_ns: int) -> bytes:
-        parts = [self._stamp(now_ns), self._shape.text[0], _text(said.content)]
+    def _last(self, said: Said, finish: Finish, now_ns: int) -> bytes:
+        parts = [self._stamp(now_ns), self._shape.text[0], dump_text(said.content)]
         if said.thinking:
-            parts += [b',"thinking":', _text(said.thinking)]
+            parts += [b',"thinking":', dump_text(said.thinking)]
         parts += [b',"done":true,"done_reason":"', _DONE_REASONS[finish.reason], b'"', self._context]
         parts.append(self._metrics(finish.usage, now_ns))
         if said.calls:
             parts += [b',"tool_calls":', _tool_calls(said.calls)]
         if said.logprobs:
-            parts += [b',"logprobs":', _logprobs(said.logprobs)]
+            parts += [b',"logprobs":', logprobs(said.logprobs)]
         parts.append(b"}")
         return b"".join(parts)
-
-
-def _fold(events: Sequence[Event]) -> _Said:
-    texts = [event for event in events if type(event) is TextDelta]
-    return _Said(
-        content="".join(event.text for event in texts),
-        thinking="".join(event.text for event in events if type(event) is ThinkingDelta),
-        calls=[event for event in events if type(event) is ToolCall],
-        logprobs=[token for event in texts for token in event.logprobs],
-    )
 
 
 def load_reply(call: ChatCall | GenerateCall, *, now: Callable[[], datetime] = utc_now) -> bytes:
@@ -306,19 +283,23 @@ def debug_reply(
     call: ChatCall | GenerateCall, request: ChatRequest, *, now: Callable[[], datetime] = utc_now
 ) -> bytes:
     """The answer to `_debug_render_only`: a readable rendering of the prompt; one object, never streamed."""
-    images = sum(len(message.images) for message in request.messages)
     raw = isinstance(call, GenerateCall) and call.raw
-    debug: dict[str, Any] = {"rendered_template": request.messages[0].content if raw else _rendered(request)}
-    if images:
-        debug["image_count"] = images
     reply = {
         "model": call.model,
         "created_at": _created_at(now()),
         **_empty(call, ""),
         "done": False,
-        "_debug_info": debug,
+        "_debug_info": debug_info(request, raw=raw),
     }
     return gojson.dump(reply)
+
+
+def debug_info(request: ChatRequest, *, raw: bool = False) -> dict[str, Any]:
+    """What `_debug_render_only` asks for: the prompt, rendered readably, or as it is."""
+    info: dict[str, Any] = {"rendered_template": request.messages[0].content if raw else _rendered(request)}
+    if images := sum(len(message.images) for message in request.messages):
+        info["image_count"] = images
+    return info
 
 
 def error_body(exc: BridgeError) -> bytes:
@@ -340,46 +321,18 @@ def _empty(call: ChatCall | GenerateCall, role: str) -> dict[str, Any]:
     return {"response": ""} if isinstance(call, GenerateCall) else {"message": {"role": role, "content": ""}}
 
 
-def _text(text: str) -> bytes:
-    try:
-        return gojson.escape(orjson.dumps(text))
-    except TypeError:
-        return gojson.dump(text)
-
-
 def _tool_call(index: int, call: ToolCall) -> bytes:
     """In exactly this key order: Emacs' llm takes the second key for the function."""
     function = b'{"index":%d,"name":%b,"arguments":%b}' % (
         index,
-        _text(call.name),
+        dump_text(call.name),
         gojson.dump(call.arguments),
     )
-    return b'{"id":%b,"function":%b}' % (_text(call.id), function)
+    return b'{"id":%b,"function":%b}' % (dump_text(call.id), function)
 
 
 def _tool_calls(calls: Sequence[ToolCall]) -> bytes:
     return b"[%b]" % b",".join(_tool_call(index, call) for index, call in enumerate(calls))
-
-
-def _logprobs(tokens: Sequence[TokenLogprob]) -> bytes:
-    entries = []
-    for token in tokens:
-        entry = _logprob(token)
-        if token.top:
-            entry["top_logprobs"] = [_logprob(other) for other in token.top]
-        entries.append(entry)
-    return gojson.dump(entries)
-
-
-def _logprob(token: TokenLogprob) -> dict[str, Any]:
-    number = token.logprob if math.isfinite(token.logprob) else _LOWEST_LOGPROB
-    entry: dict[str, Any] = {
-        "token": token.token,
-        "logprob": int(number) if number.is_integer() else number,  # Go writes -1, not -1.0
-    }
-    if token.token:
-        entry["bytes"] = list(token.token.encode("utf-8", "replace"))
-    return entry
 
 
 def _rendered(request: ChatRequest) -> str:

@@ -1,0 +1,75 @@
+"""What the calls of all surfaces have in common: the model they name, and what it has to be able to do."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from ollama_bridge.catalog import Model
+from ollama_bridge.chat import Capability, Role, Think
+from ollama_bridge.errors import InvalidRequest
+from ollama_bridge.names import InvalidName, normalise_name, parse_name
+from ollama_bridge.surfaces import gojson
+
+ROLES: Final[Mapping[str, Role]] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+"""A role in lower case to ours; whoever else speaks is the user."""
+
+_SPARE_LEVELS: Final = 16
+"""How many levels of its own a provider's request may put around what a client nests."""
+
+
+def lookup_name(name: str) -> str:
+    """The normalised name to find a model by, whatever its case.
+
+    Raises:
+        InvalidRequest: 400, `model is required` or `invalid model name`.
+    """
+    try:
+        return normalise_name(name)
+    except InvalidName as invalid:
+        raise InvalidRequest(str(invalid)) from None
+
+
+def check_abilities(model: Model, *needs: Capability, named: str, verb: str, think: Think = None) -> None:
+    """See that `model` can do what a call asks of it, in the order of a real server.
+
+    Args:
+        model: As it is offered.
+        needs: Beyond answering at all.
+        named: The model as the client named it.
+        verb: What the endpoint does, in Ollama's words: `chat`, `generate`.
+        think: Whether it is to think.
+
+    Raises:
+        InvalidRequest: 400.
+    """
+    able = model.capabilities
+    if think and "thinking" not in able:
+        raise InvalidRequest(f"{gojson.quote(named)} does not support thinking")
+    if "completion" not in able:
+        raise InvalidRequest(f"{gojson.quote(named)} does not support {verb}")
+    missing = "\n".join(need for need in needs if need not in able)
+    if missing:
+        raise InvalidRequest(f"{parse_name(model.name).full} does not support {missing}")
+
+
+def refuse_endless(nested: Any) -> None:
+    """What clients may nest freely is sent on as JSON: at most 254 levels, and no infinite numbers.
+
+    Raises:
+        InvalidRequest: 400.
+    """
+    for _ in range(_SPARE_LEVELS):
+        nested = [nested]
+    try:
+        orjson.dumps(nested)
+    except TypeError:
+        raise InvalidRequest(
+            "format, options, tools or tool_calls are nested too deeply or hold a number that is too large"
+        ) from None
