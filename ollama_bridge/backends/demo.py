@@ -22,6 +22,7 @@ _ECHOED_CHARACTERS: Final = 200
 _LONGEST: Final = 1000  # items or characters, however many a schema wants at least
 _DEEPEST_SCHEMA: Final = 32  # a schema that requires itself has no finite instance: it ends in null here
 _EMBEDDING_LENGTH: Final = 256
+_BACKGROUND: Final = 0.05  # a vector that was cut to where no word counts has a length all the same
 _WORD: Final = re.compile(r"\s*\S+\s*|\s+")
 
 _GREETING: Final = (
@@ -119,7 +120,7 @@ def _before_stops(text: str, stops: str | Iterable[str]) -> str:
 
 def _counted(words: Iterable[str]) -> "array[float]":
     """Each word adds 1 in a place of its own, as nearly as there are places: feature hashing."""
-    vector = array("d", bytes(8 * _EMBEDDING_LENGTH))
+    vector = array("d", [_BACKGROUND]) * _EMBEDDING_LENGTH
     for word in words:
         vector[hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=1).digest()[0]] += 1
     return vector

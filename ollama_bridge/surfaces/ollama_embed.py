@@ -62,12 +62,12 @@ class EmbedCall:
             ModelNotFound: In the others, where an empty name is merely unknown.
         """
         if not self.needs_name and not self.model.strip():
-            raise ModelNotFound(self.model)
+            raise self.not_found()
         return lookup_name(self.model)
 
     def not_found(self) -> ModelNotFound:
-        """What to raise when there is no such model."""
-        return NotPulled(self.model)
+        """What to raise when there is no such model: an empty name is looked up by nobody."""
+        return NotPulled(self.model) if self.model.strip() else ModelNotFound(self.model)
 
     def request(self, model: Model) -> EmbedRequest:
         """The question to `model`; also for a load, where only the options are checked.
