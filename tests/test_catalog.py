@@ -48,7 +48,9 @@ def test_every_id_is_one_that_the_installed_sdk_knows(kind):
     """The catalogue invents no names."""
     package, files = LITERALS[kind]
     [folder] = importlib.util.find_spec(package).submodule_search_locations
-    known = set(re.findall(r"""["']([^"'\s]+)["']""", "".join((Path(folder) / file).read_text() for file in files)))
+    known = set(
+        re.findall(r"""["']([^"'\s]+)["']""", "".join((Path(folder) / file).read_text() for file in files))
+    )
 
     assert {facts.id for facts in CATALOG[kind]} <= known
 
