@@ -184,6 +184,39 @@ def test_a_vendor_lends_the_sizes_of_a_known_model_but_not_its_rules():
 
 
 @pytest.mark.parametrize(
+    ("kind", "model", "width"),
+    [
+        ("openai", "text-embedding-3-small", 1536),
+        ("openai", "text-embedding-5-huge", 3072),
+        ("google", "models/gemini-embedding-001", 3072),
+        ("google", "text-embedding-004", 3072),
+        ("openrouter", "openai/text-embedding-3-small", 1536),
+        ("ollama", "nomic-embed-text:v1.5", 768),
+        ("ollama", "mxbai-embed-large:latest", 1024),
+        ("compatible", "BAAI/bge-m3", 1024),
+        ("compatible", "intfloat/multilingual-e5-large", 1024),
+        ("compatible", "sentence-transformers/all-MiniLM-L6-v2", 384),
+        ("compatible", "text_embed_of_ours", 1024),
+        ("mistral", "mistral-embed", 1024),
+    ],
+)
+def test_who_embeds_is_known_by_name_wherever_it_is_served(kind, model, width):
+    """It is offered for that alone, with the width of its vectors."""
+    made = complete(ModelConfig(name="m", backend="b", backend_model=model), kind=kind)
+
+    assert made.capabilities == ("embedding",)
+    assert (made.family, made.embedding_length) == ("bert", width)
+
+
+@pytest.mark.parametrize(
+    "model", ["llama3.2", "qwen3:8b", "phi-4", "mixtral-8x7b", "gpt-oss:120b", "magpie5-x"]
+)
+def test_who_chats_is_not_taken_for_an_embedder(model):
+    """A part of a name in the middle of a word means nothing."""
+    assert "completion" in facts_for("compatible", model).capabilities
+
+
+@pytest.mark.parametrize(
     ("name", "kind", "base_url", "api"),
     [
         ("openai", "openai", None, "responses"),

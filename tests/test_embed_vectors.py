@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.surfaces.vectors import base64_text, doubles, numbers, unit
 
-FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
+FLOAT32 = st.floats(-1, 1, width=32)
 NORMAL = st.floats(-1e6, 1e6).filter(lambda x: not x or abs(x) > 1e-6)
 
 
@@ -54,7 +54,7 @@ def test_what_cannot_be_scaled_is_refused(bad):
 
 
 @given(st.lists(FLOAT32, min_size=1, max_size=30))
-@example([1e-6, 9.999999e-7, -1.5e-6, 1e-5, 1.0, 100.0, 0.1, 16777216.0])
+@example([1e-6, 9.999999e-7, -1.5e-6, 1e-5, 1.0, 0.1, -0.5, 2.0**-149])
 def test_every_float32_comes_back_from_its_decimal(vector):
     """No bit is lost, and no more than nine digits are spent."""
     sent = array("f", vector)

@@ -1,18 +1,16 @@
 """Vectors as Ollama gives them: of unit length, and written as Go writes a float32. Pure.
 
-A float32 becomes the shortest decimal that leads back to it, six to nine digits. Python has no such writer; so
-all numbers of a vector are written and read back at once with seven digits, those that did not come back with
-eight, and the rest with nine.
+A float32 becomes the shortest decimal that leads back to it, six to nine digits. Python has no such writer, and a
+batch has a million numbers, so it is done by arithmetic: scaled so that from one float32 to the next it is between
+1 and 10, a number is rounded to the nearest multiple of ten if that is still nearest to itself, else to a whole
+number; and a whole number divided by a power of ten is the double that is printed as that decimal.
 """
 
 import base64
 import math
-import re
 import sys
 from array import array
 from collections.abc import Sequence
-from itertools import compress
-from operator import ne
 from typing import Final, TypeAlias
 
 import orjson
@@ -24,9 +22,22 @@ Float32s: TypeAlias = "array[float]"
 _UNIT_TOLERANCE: Final = 1e-6
 """How far from 1 the length of a vector may be that somebody has normalised in float32."""
 
-_FEW_DIGITS: Final = 7
-_MORE_DIGITS: Final = (8, 9)
-_small: Final = re.compile(rb"(\d)(?:\.(\d+))?e-6(?!\d)")  # Go has no exponent there, orjson has
+_TO_INTEGER: Final = 1.5 * 2.0**52
+"""Added to a double and taken away again, it leaves the nearest whole number."""
+
+_DIGITS: Final = range(6, 10)
+_LARGEST_SCALE: Final = 22
+"""Powers of ten up to here are exact in a double."""
+
+
+def _step(exponent: int) -> tuple[float, float]:
+    """By what to scale a float32 of that exponent, and half the distance to the next one then."""
+    distance = 2.0 ** (exponent - 24)
+    places = min(max(math.floor(1 - math.log10(distance)), 0), _LARGEST_SCALE)
+    return 10.0**places, distance * 10.0**places / 2
+
+
+_STEPS: Final = {exponent: _step(exponent) for exponent in range(-148, 129)}
 
 
 def unit(vector: Sequence[float], width: int | None = None) -> Float32s:
@@ -65,25 +76,39 @@ def base64_text(vector: Float32s) -> bytes:
 
 def _shortest(vector: Float32s) -> list[float]:
     """Doubles whose shortest decimals are those of the float32s."""
-    found: list[float] = _through_decimals(vector, _FEW_DIGITS)
-    for digits in _MORE_DIGITS:
-        changed = list(compress(range(len(found)), map(ne, vector, array("f", found))))
-        if not changed:
-            break
-        better = _through_decimals([vector[at] for at in changed], digits)
-        for at, number in zip(changed, better, strict=True):
-            found[at] = number
+    found = []
+    # A million times: what is looked up here need not be looked up there.
+    steps, frexp, to_integer = _STEPS, math.frexp, _TO_INTEGER
+    for number in vector:
+        scale, half = steps[frexp(number)[1]]
+        scaled = number * scale
+        digits = (scaled * 0.1 + to_integer - to_integer) * 10.0
+        if not -half < digits - scaled < half:
+            digits = scaled + to_integer - to_integer
+        found.append(digits / scale)
+    if (read := array("f", found)) != vector:
+        for at, number in enumerate(vector):
+            if read[at] != number:
+                found[at] = _tried(number)
     return found
 
 
-def _through_decimals(vector: Sequence[float], digits: int) -> list[float]:
-    written = ",".join([f"%.{digits}g"] * len(vector)) % tuple(vector)
-    read: list[float] = orjson.loads(f"[{written}]")
-    return read
+def _tried(number: float) -> float:
+    """For powers of two, below which float32s are closer, and for what is too small for the scales: one by one."""
+    attempts = (float(f"{number:.{digits}g}") for digits in _DIGITS)
+    return next(made for made in attempts if array("f", [made])[0] == number)
 
 
 def _as_go(text: bytes) -> bytes:
     """Whole numbers without `.0`, and no exponent where Go has none."""
     if b"e-6" in text:
-        text = _small.sub(lambda found: b"0.00000" + found[1] + (found[2] or b""), text)
+        text = b"[%b]" % b",".join(map(_without_exponent, text[1:-1].split(b",")))
     return text.replace(b".0,", b",").replace(b".0]", b"]")
+
+
+def _without_exponent(number: bytes) -> bytes:
+    """Millionths: orjson writes `1.5e-6`, and Go `0.0000015`."""
+    if not number.endswith(b"e-6"):
+        return number
+    sign = b"-" if number.startswith(b"-") else b""
+    return sign + b"0.00000" + number.lstrip(b"-").removesuffix(b"e-6").replace(b".", b"")
