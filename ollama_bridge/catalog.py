@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from ollama_bridge.catalog_data import (
     CATALOG,
     CATALOGUE_DATE,
+    EMBEDDERS,
     FAMILIES,
     FILLERS,
     TALKS_AND_FILLS,
@@ -183,6 +184,7 @@ def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None =
         max_output_tokens=max_output_tokens,
         capabilities=frozenset(capabilities),
         rules=facts.rules,
+        context_length=context_length,
     )
     return _signed(
         Model(
@@ -227,6 +229,10 @@ def _facts_elsewhere(model_id: str) -> Facts:
         same = rows.get(bare) or rows.get(bare.replace(".", "-"))
         if same is not None:
             return replace(same, id=model_id, rules=UNKNOWN.rules, offered=False)
+    words = "-" + bare.replace("_", "-")
+    for part, facts in EMBEDDERS:
+        if f"-{part}" in words:
+            return replace(facts, id=model_id, display_name=model_id)
     fills = bare.startswith(FILLERS)
     return replace(
         UNKNOWN,

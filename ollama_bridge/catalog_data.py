@@ -2,8 +2,8 @@
 
 Sources, as of `CATALOGUE_DATE`: the model literals of anthropic 2.11, openai 3.52 and google-genai 3.4, and the
 providers' model pages (platform.claude.com, developers.openai.com, ai.google.dev). What no page states is set
-to the more careful of the values its family has. Embedding, speech, image, deep-research and retired models
-are not here: they cannot answer a chat.
+to the more careful of the values its family has. Speech, image, deep-research and retired models are not here:
+they can neither answer a chat nor embed.
 """
 
 from collections.abc import Mapping
@@ -27,11 +27,12 @@ class Facts:
         display_name: For people.
         family: Also `general.architecture`: lower-case letters and digits only.
         context_length: Tokens of prompt and answer together.
-        max_output_tokens: Most tokens of one answer.
+        max_output_tokens: Most tokens of one answer; of an embedding model, which gives none, 1.
         capabilities: In Ollama's order.
         rules: How it differs from its neighbours.
         offered: Whether it is shown as soon as its provider has a key.
-        embedding_length: Clients demand the number even of chat models (koog); no provider publishes it.
+        embedding_length: Of an embedding model the width of its vectors. Clients demand the number even of chat
+            models (koog), and of those no provider publishes it.
         known: False where all of this is a guess, so that the operator's defaults go first.
     """
 
@@ -55,8 +56,39 @@ _TALKS: Final[tuple[Capability, ...]] = ("completion", "tools")
 _QUICK: Final[tuple[Capability, ...]] = ("completion", "tools", "insert", "vision", "thinking")
 _FILLS: Final[tuple[Capability, ...]] = ("completion", "tools", "insert", "vision")
 TALKS_AND_FILLS: Final[tuple[Capability, ...]] = ("completion", "tools", "insert")
+_EMBEDS: Final[tuple[Capability, ...]] = ("embedding",)
 
 _NO_EFFORTS: Final[tuple[Effort, ...]] = ()
+
+
+def _embedder(
+    model_id: str,
+    name: str,
+    context_length: int,
+    width: int,
+    *,
+    narrowest: int | None = None,
+    offered: bool = True,
+    known: bool = True,
+) -> Facts:
+    """A model that embeds and does nothing else.
+
+    Its family is that of nearly all embedding models of a real Ollama, and what clients (Page Assist and its kin)
+    tell them by from those one can chat with.
+
+    Args:
+        model_id: As the provider knows it.
+        name: For people.
+        context_length: Tokens of one text.
+        width: Of its vectors.
+        narrowest: The least width it can be asked for; None: it has only its own.
+        offered: As in `Facts`.
+        known: As in `Facts`.
+    """
+    dimensions = range(0) if narrowest is None else range(narrowest, width)
+    rules = Rules(thinking=frozenset(), efforts=_NO_EFFORTS, dimensions=dimensions)
+    return Facts(model_id, name, "bert", context_length, 1, _EMBEDS, rules, offered, width, known)
+
 
 # ---------------------------------------------------------------------------------------------- Anthropic
 
@@ -183,6 +215,10 @@ _OPENAI: Final = (
     Facts("o3-pro", "o3 pro", "gpt", 200_000, 100_000, _ALL, _O_SERIES, False),
     Facts("o1-pro", "o1 pro", "gpt", 200_000, 100_000, _ALL, _O_SERIES, False),
     Facts("gpt-4o-mini", "GPT-4o mini", "gpt", 128_000, 16_384, _FILLS, _GPT_4, False),
+    # For indexes: https://developers.openai.com/api/docs/guides/embeddings
+    _embedder("text-embedding-3-small", "OpenAI embedding 3 small", 8192, 1536, narrowest=1),
+    _embedder("text-embedding-3-large", "OpenAI embedding 3 large", 8192, 3072, narrowest=1),
+    _embedder("text-embedding-ada-002", "OpenAI embedding Ada 002", 8192, 1536, offered=False),
 )
 
 # ------------------------------------------------------------------------------------------------- Google
@@ -263,9 +299,16 @@ _GOOGLE: Final = (
     ),
     Facts("gemma-4-31b-it", "Gemma 4 31B", "gemma", 262_144, 32_768, _FILLS, _GEMMA, False, 5376),
     Facts("gemma-4-26b-a4b-it", "Gemma 4 26B A4B", "gemma", 262_144, 32_768, _FILLS, _GEMMA, False, 2816),
+    # For indexes: https://ai.google.dev/gemini-api/docs/embeddings
+    _embedder("gemini-embedding-2", "Gemini Embedding 2", 8192, 3072, narrowest=128),
+    _embedder("gemini-embedding-001", "Gemini Embedding 001", 2048, 3072, narrowest=128),
 )
 
-_DEMO: Final = (Facts("demo", "Demo", "demo", 32_768, 4_096, _ALL, Rules()),)
+_DEMO: Final = (
+    Facts("demo", "Demo", "demo", 32_768, 4_096, _ALL, Rules()),
+    # Counts words and understands none: to try an index out, and so only for who asks for it.
+    _embedder("demo-embed", "Demo (embeddings)", 32_768, 256, offered=False),
+)
 
 CATALOG: Final[Mapping[str, tuple[Facts, ...]]] = MappingProxyType(
     {"anthropic": _ANTHROPIC, "openai": _OPENAI, "google": _GOOGLE, "demo": _DEMO}
@@ -283,6 +326,7 @@ FAMILIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = MappingProxyType(
             ("", "claude-opus-5-5"),
         ),
         "openai": (
+            ("text-embedding", "text-embedding-3-large"),
             ("o1", "o1-pro"),
             ("o3", "o3"),
             ("o4", "o3"),
@@ -303,6 +347,9 @@ FAMILIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = MappingProxyType(
             ("", "gpt-6.1-sol"),
         ),
         "google": (
+            ("gemini-embedding", "gemini-embedding-2"),
+            ("text-embedding", "gemini-embedding-001"),
+            ("embedding", "gemini-embedding-001"),
             ("gemini-2.5-pro", "gemini-2.5-pro"),
             ("gemini-2", "gemini-2.5-flash"),
             ("gemini-1", "gemini-2.5-flash"),
@@ -332,3 +379,34 @@ UNKNOWN: Final = Facts(
     known=False,
 )
 """Of a model behind a compatible vendor or a real Ollama nothing is known but the wire."""
+
+
+def _named(part: str, width: int, context_length: int) -> tuple[str, Facts]:
+    return part, _embedder("", "", context_length, width, offered=False, known=False)
+
+
+EMBEDDERS: Final[tuple[tuple[str, Facts], ...]] = (
+    _named("nomic-embed", 768, 2048),
+    _named("mxbai-embed", 1024, 512),
+    _named("all-minilm", 384, 512),
+    _named("embeddinggemma", 768, 2048),
+    _named("qwen3-embedding", 1024, 32_768),
+    _named("granite-embedding", 384, 512),
+    _named("arctic-embed2", 1024, 8192),
+    _named("arctic-embed", 1024, 512),
+    _named("paraphrase-multilingual", 768, 512),
+    _named("bge-m3", 1024, 8192),
+    _named("bge-small", 384, 512),
+    _named("bge-base", 768, 512),
+    _named("bge-", 1024, 512),
+    _named("gte-", 1024, 8192),
+    _named("e5-", 1024, 512),
+    _named("jina-embeddings", 1024, 8192),
+    _named("voyage-", 1024, 32_000),
+    _named("codestral-embed", 1536, 8192),
+    _named("mistral-embed", 1024, 8192),
+    _named("embed-v4", 1536, 128_000),
+    _named("embed", 1024, 8192),
+)
+"""What the names of embedding models have in common, whoever serves them: the first one of these that begins a
+word of the name, and what is then known or guessed. A model of another name says so itself: `capabilities: [embedding]`."""

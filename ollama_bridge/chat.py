@@ -112,6 +112,8 @@ class Rules:
         schema: Whether it takes a JSON schema for the answer.
         prefill: Whether a conversation may end with an assistant message.
         forced_tools: Whether it can be made to call a tool (`required`, or one by its name).
+        dimensions: Of an embedding model: the widths it can be asked for, other than its own; to any other its
+            vectors are cut.
     """
 
     api: Literal["chat", "responses"] = "chat"
@@ -126,6 +128,7 @@ class Rules:
     schema: bool = True
     prefill: bool = True
     forced_tools: bool = True
+    dimensions: range = range(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,7 @@ class Target:
         max_output_tokens: What to ask for where the API demands a limit and the client gave none.
         capabilities: What the model can do.
         rules: How it differs from its neighbours.
+        context_length: Tokens that it can read.
     """
 
     provider: str = ""
@@ -145,6 +149,7 @@ class Target:
     max_output_tokens: int = 4096
     capabilities: frozenset[Capability] = frozenset({"completion", "tools"})
     rules: Rules = field(default_factory=Rules)
+    context_length: int = 32_768
 
 
 def _ignore() -> None:

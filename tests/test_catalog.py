@@ -18,8 +18,11 @@ ROWS = [pytest.param(kind, facts, id=facts.id) for kind, rows in CATALOG.items()
 ORDER = ["completion", "tools", "insert", "vision", "embedding", "thinking"]
 LITERALS = {
     "anthropic": ("anthropic", ("types/model.py",)),
-    "openai": ("openai", ("types/shared/chat_model.py", "types/shared/responses_model.py")),
-    "google": ("google.genai", ("_gaos/types/interactions/model.py",)),
+    "openai": (
+        "openai",
+        ("types/shared/chat_model.py", "types/shared/responses_model.py", "types/embedding_model.py"),
+    ),
+    "google": ("google.genai", ("_gaos/types/interactions/model.py", "_transformers.py", "models.py")),
 }
 SAMPLING = {"temperature", "top_p", "top_k"}
 
@@ -28,13 +31,14 @@ SAMPLING = {"temperature", "top_p", "top_k"}
 def test_a_row_is_fit_to_be_advertised(kind, facts):
     """Names no client trips over, an architecture that is an identifier, numbers that can be true."""
     assert normalise_name(facts.id) == f"{facts.id}:latest"
-    assert "-embed" not in facts.id  # Zed hides it
+    assert ("embed" in facts.id) == ("embedding" in facts.capabilities)  # Zed hides it from its chat
+    assert (facts.family == "bert") == ("embedding" in facts.capabilities)  # and Page Assist by that
     assert "cloud" not in facts.id  # the Go client wants an account at ollama.com
     assert re.fullmatch(r"[a-z0-9]+", facts.family)
     assert 0 < facts.max_output_tokens <= facts.context_length
     assert facts.embedding_length > 0
     assert list(facts.capabilities) == [c for c in ORDER if c in facts.capabilities]
-    assert "completion" in facts.capabilities
+    assert ("completion" in facts.capabilities) != ("embedding" in facts.capabilities)
     assert ("thinking" in facts.capabilities) == bool(facts.rules.thinking)
     assert facts.known
 
@@ -44,7 +48,9 @@ def test_every_id_is_one_that_the_installed_sdk_knows(kind):
     """The catalogue invents no names."""
     package, files = LITERALS[kind]
     [folder] = importlib.util.find_spec(package).submodule_search_locations
-    known = set(re.findall(r'"([^"\s]+)"', "".join((Path(folder) / file).read_text() for file in files)))
+    known = set(
+        re.findall(r"""["']([^"'\s]+)["']""", "".join((Path(folder) / file).read_text() for file in files))
+    )
 
     assert {facts.id for facts in CATALOG[kind]} <= known
 
@@ -52,7 +58,7 @@ def test_every_id_is_one_that_the_installed_sdk_knows(kind):
 @pytest.mark.parametrize("kind", LITERALS)
 def test_a_dozen_models_are_offered_and_none_twice(kind):
     """A person can read the list; a dated id or a second spelling of one model is not on it."""
-    offered = [facts for facts in CATALOG[kind] if facts.offered]
+    offered = [facts for facts in CATALOG[kind] if facts.offered and "completion" in facts.capabilities]
 
     assert 8 <= len(offered) <= 14
     assert len({facts.display_name for facts in CATALOG[kind]}) == len(CATALOG[kind])
@@ -95,6 +101,8 @@ def test_which_openai_models_need_which_api():
     """Chat Completions serves gpt-4.x with all options; o-series and gpt-5 and later go to Responses with none."""
     for facts in CATALOG["openai"]:
         rules = facts.rules
+        if "completion" not in facts.capabilities:
+            continue
         if facts.id.startswith("gpt-4"):
             assert (rules.api, rules.max_tokens_field, rules.system_role) == ("chat", "max_tokens", "system")
             assert {"temperature", "stop", "seed"} <= rules.accepts
@@ -128,7 +136,7 @@ def test_how_hard_openai_models_think(model, weakest, strongest):
 def test_gemini_2_5_has_a_budget_and_later_ones_a_level_and_no_sampling():
     """Both at once are a 400; a low temperature makes Gemini 3 loop."""
     for facts in CATALOG["google"]:
-        if not facts.id.startswith("gemini"):
+        if not facts.id.startswith("gemini") or "completion" not in facts.capabilities:
             continue
         old = facts.id.startswith("gemini-2.5")
         assert facts.rules.thinking == ({"budget"} if old else {"level"})
@@ -173,6 +181,39 @@ def test_a_vendor_lends_the_sizes_of_a_known_model_but_not_its_rules():
     assert facts.rules == facts_for("groq", "llama-3.3-70b").rules
     assert facts.rules.api == "chat"
     assert (facts_for("groq", "llama-3.3-70b").family, facts.family) == ("llama", "claude")
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "width"),
+    [
+        ("openai", "text-embedding-3-small", 1536),
+        ("openai", "text-embedding-5-huge", 3072),
+        ("google", "models/gemini-embedding-001", 3072),
+        ("google", "text-embedding-004", 3072),
+        ("openrouter", "openai/text-embedding-3-small", 1536),
+        ("ollama", "nomic-embed-text:v1.5", 768),
+        ("ollama", "mxbai-embed-large:latest", 1024),
+        ("compatible", "BAAI/bge-m3", 1024),
+        ("compatible", "intfloat/multilingual-e5-large", 1024),
+        ("compatible", "sentence-transformers/all-MiniLM-L6-v2", 384),
+        ("compatible", "text_embed_of_ours", 1024),
+        ("mistral", "mistral-embed", 1024),
+    ],
+)
+def test_who_embeds_is_known_by_name_wherever_it_is_served(kind, model, width):
+    """It is offered for that alone, with the width of its vectors."""
+    made = complete(ModelConfig(name="m", backend="b", backend_model=model), kind=kind)
+
+    assert made.capabilities == ("embedding",)
+    assert (made.family, made.embedding_length) == ("bert", width)
+
+
+@pytest.mark.parametrize(
+    "model", ["llama3.2", "qwen3:8b", "phi-4", "mixtral-8x7b", "gpt-oss:120b", "magpie5-x"]
+)
+def test_who_chats_is_not_taken_for_an_embedder(model):
+    """A part of a name in the middle of a word means nothing."""
+    assert "completion" in facts_for("compatible", model).capabilities
 
 
 @pytest.mark.parametrize(

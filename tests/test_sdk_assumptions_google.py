@@ -60,7 +60,7 @@ async def test_a_misfit_takes_the_typed_path(monkeypatch):
     monkeypatch.setattr(google, "lower_path_misfit", lambda _: "for the test")
     backend = GoogleBackend(ProviderSettings("google", "google", api_keys=("k",)))
     await backend.warm()
-    assert isinstance(backend._frames.__self__, TypedPath)
+    assert isinstance(backend._path, TypedPath)
     await backend.aclose()
 
 

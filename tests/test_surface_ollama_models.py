@@ -45,6 +45,10 @@ def integers(thing, *names):
         assert type(thing[name]) is int, name
 
 
+def embeds(shown):
+    return shown["capabilities"] == ["embedding"]
+
+
 def nulls(thing):
     if isinstance(thing, dict | list):
         return any(map(nulls, thing.values() if isinstance(thing, dict) else thing))
@@ -66,11 +70,11 @@ def koog(tag, shown):
 
 
 def zed(tag, shown):
-    """Rust serde without defaults; models with `-embed` are hidden."""
+    """Rust serde without defaults; models with `-embed` are hidden, as they should."""
     strings(tag, "name", "modified_at", "digest")
     assert 0 < tag["size"] < 2**64
     strings(tag["details"], "format", "family", "parameter_size", "quantization_level")
-    assert "-embed" not in tag["name"]
+    assert ("-embed" in tag["name"]) == embeds(shown)
     assert isinstance(shown["capabilities"], list)
 
 
@@ -81,7 +85,7 @@ def opencode(tag, shown):
     strings(tag["details"], "format", "family", "parameter_size", "quantization_level", "parent_model")
     assert all(type(family) is str for family in tag["details"]["families"])
     strings(shown, "license", "modelfile", "parameters", "template")
-    assert "completion" in shown["capabilities"]
+    assert ("completion" in shown["capabilities"]) != embeds(shown)  # and then it is not taken for a chat
     assert next(v for k, v in shown["model_info"].items() if k.endswith(".context_length")) > 0
 
 
@@ -90,7 +94,7 @@ def roo(tag, shown):
     strings(tag, "name", "model")
     for details in (tag["details"], shown["details"]):
         strings(details, "family", "parameter_size", "format", "quantization_level", "parent_model")
-    assert "tools" in shown["capabilities"]
+    assert ("tools" in shown["capabilities"]) != embeds(shown)
     assert type(next(v for k, v in shown["model_info"].items() if "context_length" in k)) is int
 
 
@@ -113,7 +117,7 @@ def ollama_kit(tag, shown):
 def vs_code(tag, shown):
     """Copilot Chat: `capabilities.includes` on what may be missing, a context by architecture."""
     strings(tag, "model")
-    assert "completion" in shown["capabilities"]
+    assert ("completion" in shown["capabilities"]) != embeds(shown)
     info = shown["model_info"]
     integers(info, f"{info['general.architecture']}.context_length")
     strings(info, "general.basename")

@@ -84,6 +84,8 @@ class Upstream:
         self.closed_early = asyncio.Event()
         """Set when a client closed its connection while an answer was still being sent."""
         self.asked = asyncio.Event()
+        self.arrivals = asyncio.Semaphore(0)
+        """One to acquire for each request that has come."""
         self.connections = 0
         self._scripts: deque[Script] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -144,6 +146,7 @@ class Upstream:
             return False
         self.requests.append(seen)
         self.asked.set()
+        self.arrivals.release()
         if not self._scripts:
             script = Script([b'{"error":"nothing scripted"}'], 500, {"content-type": "application/json"})
         else:

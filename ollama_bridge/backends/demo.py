@@ -5,20 +5,24 @@ JSON by schema, stop words, a token limit (a token is a word here). No network, 
 """
 
 import asyncio
+import hashlib
 import math
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import orjson
 
 from ollama_bridge.backends import ProviderSettings
-from ollama_bridge.chat import ChatRequest, Message, Reply, Tool
+from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, Reply, Tool
 from ollama_bridge.events import Event, Finish, FinishReason, TextDelta, ThinkingDelta, ToolCall, Usage
 
 _ECHOED_CHARACTERS: Final = 200
 _LONGEST: Final = 1000  # items or characters, however many a schema wants at least
 _DEEPEST_SCHEMA: Final = 32  # a schema that requires itself has no finite instance: it ends in null here
+_EMBEDDING_LENGTH: Final = 256
+_BACKGROUND: Final = 0.05  # a vector that was cut to where no word counts has a length all the same
 _WORD: Final = re.compile(r"\s*\S+\s*|\s+")
 
 _GREETING: Final = (
@@ -39,6 +43,11 @@ class DemoBackend:
         for event in _reply(request):
             yield (event,)
             await asyncio.sleep(0)  # each word is its own write, and a client that left is noticed
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Count words: texts that share words get vectors that are near each other, and that is all it knows."""
+        words = [text.lower().split() or [""] for text in request.inputs]
+        return Embeddings([_counted(some) for some in words], sum(map(len, words)))
 
     async def warm(self) -> None:
         """Nothing to pay."""
@@ -107,6 +116,14 @@ def _shortened(text: str) -> str:
 def _before_stops(text: str, stops: str | Iterable[str]) -> str:
     words = [stops] if isinstance(stops, str) else stops
     return text[: min((at for stop in words if stop and (at := text.find(stop)) >= 0), default=len(text))]
+
+
+def _counted(words: Iterable[str]) -> "array[float]":
+    """Each word adds 1 in a place of its own, as nearly as there are places: feature hashing."""
+    vector = array("d", [_BACKGROUND]) * _EMBEDDING_LENGTH
+    for word in words:
+        vector[hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=1).digest()[0]] += 1
+    return vector
 
 
 def instance(schema: Mapping[str, Any]) -> Any:

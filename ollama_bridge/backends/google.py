@@ -11,27 +11,28 @@ import asyncio
 import inspect
 import logging
 import urllib.parse
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final, TypeAlias, cast
 
 import aiohttp
 import orjson
 import structlog
 from google import genai
-from google.genai import errors as genai_errors
 from google.genai import types
 
-from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.backends import ProviderSettings, google_embed
 from ollama_bridge.backends.bursts import bursts
-from ollama_bridge.backends.failures import Failures, clean
+from ollama_bridge.backends.embedding import embed_in_parts, read_reply, whole_reply
+from ollama_bridge.backends.failures import clean
+from ollama_bridge.backends.google_failures import ERROR_STATUSES, SDK_ERRORS, GoogleFailures
 from ollama_bridge.backends.google_params import build
 from ollama_bridge.backends.google_stream import GenerateReader
 from ollama_bridge.backends.sdk import TLS, USER_AGENT, encode, neutral_environment
 from ollama_bridge.backends.session import client_session
 from ollama_bridge.backends.sse import SseReader
-from ollama_bridge.chat import ChatRequest, Reply
-from ollama_bridge.errors import UpstreamError
+from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Reply
 from ollama_bridge.tokens import estimate_tokens
 
 log = structlog.get_logger(__name__)
@@ -46,33 +47,6 @@ DEFAULT_BASE_URL: Final = "https://generativelanguage.googleapis.com"
 _API_VERSION: Final = "v1beta"  # the SDK's own default, v1, knows no `*-latest` models
 
 _MAX_ODD_BODY: Final = 1 << 20
-
-ERROR_STATUSES: Final[Mapping[str, int]] = {
-    "INVALID_ARGUMENT": 400,
-    "FAILED_PRECONDITION": 400,
-    "OUT_OF_RANGE": 400,
-    "UNAUTHENTICATED": 401,
-    "PERMISSION_DENIED": 403,
-    "NOT_FOUND": 404,
-    "ALREADY_EXISTS": 409,
-    "ABORTED": 409,
-    "RESOURCE_EXHAUSTED": 429,
-    "CANCELLED": 499,
-    "UNKNOWN": 500,
-    "INTERNAL": 500,
-    "DATA_LOSS": 500,
-    "UNIMPLEMENTED": 501,
-    "UNAVAILABLE": 503,
-    "DEADLINE_EXCEEDED": 504,
-}
-"""An error's `status` to its HTTP status (https://cloud.google.com/apis/design/errors#handling_errors)."""
-
-SDK_ERRORS: Final = (
-    genai_errors.APIError,
-    genai_errors.UnknownApiResponseError,
-    genai_errors.ContinuationInterruptedError,
-)
-"""What google-genai raises of its own; its other classes are `ValueError`s about calling Python functions."""
 
 # At INFO it writes a line for each call, at DEBUG more than belongs into a log.
 logging.getLogger("google_genai").setLevel(logging.WARNING)
@@ -93,8 +67,7 @@ class GoogleBackend:
         self._opening = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
         self._client: genai.Client | None = None
-        self._frames: Callable[[str, bytes], Frames] | None = None
-        self._lower: LowerPath | None = None
+        self._path: LowerPath | TypedPath | None = None
 
     async def chat(self, request: ChatRequest) -> Reply:
         """Stream the reply.
@@ -104,7 +77,7 @@ class GoogleBackend:
             InvalidRequest: The request cannot be asked at all.
         """
         model = request.target.model
-        frames_of = await self._open(self._failures.key(model))
+        path = await self._open(self._failures.key(model))
         params = build(request)
         if params.dropped:
             log.info("options dropped", provider=self._settings.name, model=model, options=params.dropped)
@@ -118,7 +91,7 @@ class GoogleBackend:
         body = encode(params.body)
         with self._failures.mapped(model):
             async with (
-                aclosing(frames_of(model, body)) as frames,
+                aclosing(path.frames(model, body)) as frames,
                 aclosing(bursts(reader, frames, request.progress)) as said,
             ):
                 async for burst in said:
@@ -127,12 +100,24 @@ class GoogleBackend:
     async def count(self, request: ChatRequest) -> int:
         """Count the prompt's tokens; see `chat.Counter`. The SDK's typed call refuses tools and system prompts."""
         model = request.target.model
-        await self._open(self._failures.key(model))
-        if self._lower is None:
+        path = await self._open(self._failures.key(model))
+        if isinstance(path, TypedPath):
             return estimate_tokens(request.messages, request.tools)
-        body = encode({"generateContentRequest": {"model": _named(model), **build(request).body}})
+        body = encode({"generateContentRequest": {"model": _model_path(model), **build(request).body}})
         with self._failures.mapped(model):
-            return await self._lower.count(model, body)
+            return await path.count(model, body)
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Embed all inputs; see `chat.Embedder`."""
+        path = await self._open(self._failures.key(request.target.model))
+        return await embed_in_parts(request, google_embed.LIMITS, partial(self._embed_part, path))
+
+    async def _embed_part(self, path: "LowerPath | TypedPath", request: EmbedRequest) -> Embeddings:
+        model = request.target.model
+        body = encode(google_embed.to_body(request, _model_path(model)))
+        with self._failures.mapped(model):
+            kind, reply = await path.embeddings(model, body)
+            return await read_reply(google_embed.read, reply, kind, request, self._failures)
 
     async def warm(self) -> None:
         """Make the client, which takes tens of milliseconds. Without a key there is nothing to warm."""
@@ -147,11 +132,11 @@ class GoogleBackend:
         if self._session is not None:
             await self._session.close()
 
-    async def _open(self, api_key: str) -> Callable[[str, bytes], Frames]:
-        if self._frames is not None:
-            return self._frames
+    async def _open(self, api_key: str) -> "LowerPath | TypedPath":
+        if self._path is not None:
+            return self._path
         async with self._opening:
-            if self._frames is None:
+            if self._path is None:
                 if self._session is None:
                     self._session = client_session(
                         self._settings, self._settings.base_url or DEFAULT_BASE_URL
@@ -159,11 +144,10 @@ class GoogleBackend:
                 self._client = await asyncio.to_thread(_client, self._settings, api_key, self._session)
                 if misfit := lower_path_misfit(self._client):
                     log.warning("typed google-genai calls in use", reason=misfit)
-                    self._frames = TypedPath(self._client).frames
+                    self._path = TypedPath(self._client)
                 else:
-                    self._lower = LowerPath(self._client, self._failures)
-                    self._frames = self._lower.frames
-            return self._frames
+                    self._path = LowerPath(self._client, self._failures)
+            return self._path
 
 
 def _client(settings: ProviderSettings, api_key: str, session: aiohttp.ClientSession) -> genai.Client:
@@ -215,16 +199,13 @@ def lower_path_misfit(client: genai.Client) -> str:
 class LowerPath:
     """The client's own request path, below its types."""
 
-    def __init__(self, client: genai.Client, failures: "GoogleFailures") -> None:
+    def __init__(self, client: genai.Client, failures: GoogleFailures) -> None:
         self._api = client._api_client  # noqa: SLF001 - see the decision record
         self._failures = failures
 
     async def frames(self, model: str, body: bytes) -> Frames:
         """Ask, and yield what arrives. Closing it closes the connection."""
-        request = self._api._build_request("post", f"{_path(model)}:streamGenerateContent?alt=sse", {})  # noqa: SLF001
-        request.data = body
-        answer = await self._api._async_request(request, None, stream=True)  # noqa: SLF001
-        response = cast("aiohttp.ClientResponse", answer.response_stream)
+        response = await self._post(f"{_path(model)}:streamGenerateContent?alt=sse", body)
         try:
             # Absent or unknown, it is taken for what was asked for.
             if response.content_type in {"text/event-stream", "application/octet-stream"}:
@@ -240,10 +221,26 @@ class LowerPath:
 
     async def count(self, model: str, body: bytes) -> int:
         """Ask for the number of tokens of a prompt."""
-        request = self._api._build_request("post", f"{_path(model)}:countTokens", {})  # noqa: SLF001
+        _, counted = await self._whole(f"{_path(model)}:countTokens", body, model)
+        return int(orjson.loads(counted)["totalTokens"])
+
+    async def embeddings(self, model: str, body: bytes) -> tuple[str, bytes]:
+        """Ask `:batchEmbedContents`, and read all of the reply: its content type, and its body."""
+        return await self._whole(f"{_path(model)}:batchEmbedContents", body, model)
+
+    async def _whole(self, path: str, body: bytes, model: str) -> tuple[str, bytes]:
+        response = await self._post(path, body)
+        try:
+            chunks = response.content.iter_any()
+            return response.content_type, await whole_reply(chunks, self._failures, model)
+        finally:
+            response.close()  # nothing to do when it was read to its end
+
+    async def _post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
+        request = self._api._build_request("post", path, {})  # noqa: SLF001
         request.data = body
-        answer = await self._api._async_request(request, None, stream=False)  # noqa: SLF001
-        return int(orjson.loads(answer.response_stream[0])["totalTokens"])
+        answer = await self._api._async_request(request, None, stream=True)  # noqa: SLF001
+        return cast("aiohttp.ClientResponse", answer.response_stream)
 
     async def _odd_frames(self, response: aiohttp.ClientResponse, model: str) -> list[Any]:
         """A reply that is no event stream: one error, the plain array that proxies make of it, or a mistake."""
@@ -287,6 +284,14 @@ class TypedPath:
             reading.cancel()
             await asyncio.wait({reading})
 
+    async def embeddings(self, model: str, body: bytes) -> tuple[str, bytes]:
+        """Ask, and put what the types hold back into the wire's names."""
+        config = types.EmbedContentConfig(http_options=types.HttpOptions(extra_body=orjson.loads(body)))
+        reply = await self._client.aio.models.embed_content(
+            model=_model_path(model), contents="replaced by extra_body", config=config
+        )
+        return "application/json", reply.model_dump_json(by_alias=True, exclude_none=True).encode()
+
     async def _read(self, model: str, body: bytes, arrived: asyncio.Queue[Any]) -> None:
         # The queue has no bound: the task must only ever wait inside the SDK, where cancelling it helps.
         config = types.GenerateContentConfig(
@@ -304,13 +309,13 @@ class TypedPath:
             arrived.put_nowait(None)
 
 
-def _path(model: str) -> str:
-    return urllib.parse.quote(_named(model))
-
-
-def _named(model: str) -> str:
+def _model_path(model: str) -> str:
     """`models/…`, or `tunedModels/…` as the operator wrote it."""
     return model if "/" in model else f"models/{model}"
+
+
+def _path(model: str) -> str:
+    return urllib.parse.quote(_model_path(model))
 
 
 def _last(payloads: list[bytes]) -> list[Any]:
@@ -318,60 +323,3 @@ def _last(payloads: list[bytes]) -> list[Any]:
         return [orjson.loads(payload) for payload in payloads if payload != b"[DONE]"]
     except orjson.JSONDecodeError:
         return []  # half an event: the stream was cut off, which the missing Finish tells
-
-
-# ----------------------------------------------------------------------------------------------- failures
-
-
-class GoogleFailures(Failures):
-    """`Failures` that reads google.rpc errors, and google-genai's exceptions around them."""
-
-    def told(
-        self, body: Any, model: str, *, status: int = 200, headers: Mapping[str, str] | None = None
-    ) -> UpstreamError:
-        """As `Failures.told`; a refused key is told from a bad request, and `RetryInfo` is obeyed."""
-        details = _details(body)
-        if any(detail.get("reason") == "API_KEY_INVALID" for detail in details):
-            status = 401  # Google says 400, as for any invalid argument
-        error = super().told(body, model, status=status, headers=headers)
-        if error.retry_after_s is None:
-            error.retry_after_s = next(filter(None, map(_retry_delay_s, details)), None)
-        return error
-
-    def raised(self, exc: BaseException, model: str) -> UpstreamError:
-        """As `Failures.raised`, for google-genai's exceptions too."""
-        if not isinstance(exc, genai_errors.APIError):
-            return super().raised(exc, model)
-        body = exc.details
-        if isinstance(body, dict) and body.keys() <= {"message", "status"}:
-            # Made by the SDK of a text; as text/event-stream that is the JSON of an ordinary error.
-            body = _decoded(exc.message)
-        headers = getattr(exc.response, "headers", None)
-        return self.told(body, model, status=exc.code if type(exc.code) is int else 200, headers=headers)
-
-
-def _decoded(text: str | None) -> Any:
-    try:
-        return orjson.loads(text or "")
-    except orjson.JSONDecodeError:
-        return text
-
-
-def _details(body: Any) -> list[Mapping[str, Any]]:
-    """The `details` of a google.rpc.Status, of whatever odd shape."""
-    if isinstance(body, list) and body:
-        body = body[0]
-    error = body.get("error", body) if isinstance(body, dict) else None
-    details = error.get("details") if isinstance(error, dict) else None
-    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
-
-
-def _retry_delay_s(detail: Mapping[str, Any]) -> float | None:
-    """Of a google.rpc.RetryInfo: `"34.07s"` as 34.07."""
-    delay = detail.get("retryDelay")
-    if not isinstance(delay, str):
-        return None
-    try:
-        return float(delay.removesuffix("s"))
-    except ValueError:
-        return None

@@ -14,11 +14,12 @@ import structlog
 
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.bursts import bursts
+from ollama_bridge.backends.embedding import Limits, embed_in_parts, read_reply, whole_reply
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.sdk import USER_AGENT, encode
 from ollama_bridge.backends.session import client_session
 from ollama_bridge.backends.tool_choice import AUTO
-from ollama_bridge.chat import ChatRequest, Message, Reply, Tool
+from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, Reply, Tool
 from ollama_bridge.errors import UpstreamBroken, UpstreamError
 from ollama_bridge.events import (
     Event,
@@ -32,6 +33,9 @@ from ollama_bridge.events import (
 )
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:11434"
+
+EMBED_LIMITS: Final = Limits(inputs=512)
+"""Of our own making, so that no reply is too large."""
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 _MAX_ERROR_BYTES: Final = 1 << 20
@@ -47,7 +51,7 @@ class OllamaBackend:
     def __init__(self, settings: ProviderSettings) -> None:
         self._provider = settings.name
         base_url = (settings.base_url or DEFAULT_BASE_URL).rstrip("/")
-        self._base_url = base_url
+        self._url = base_url + "/api"
         self._failures = Failures(
             settings=settings,
             default_url=DEFAULT_BASE_URL,
@@ -68,7 +72,7 @@ class OllamaBackend:
             InvalidRequest: The request cannot be written as JSON.
         """
         model = request.target.model
-        path = "/api/chat" if request.infill is None else "/api/generate"
+        path = "/chat" if request.infill is None else "/generate"
         reader = ChatReader(self._failures, model)
         with self._failures.mapped(model):
             async with (
@@ -78,6 +82,20 @@ class OllamaBackend:
                 async for burst in said:
                     yield burst
 
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Embed all inputs; see `chat.Embedder`."""
+        return await embed_in_parts(request, EMBED_LIMITS, self._embed_part)
+
+    async def _embed_part(self, request: EmbedRequest) -> Embeddings:
+        model = request.target.model
+        with self._failures.mapped(model):
+            response = await self._post("/embed", encode(to_embed_body(request)), model)
+            try:
+                body = await whole_reply(response.content.iter_any(), self._failures, model)
+            finally:
+                response.close()  # nothing to do when it was read to its end
+            return await read_reply(_read_embeddings, body, response.content_type, request, self._failures)
+
     async def warm(self) -> None:
         """Nothing to pay."""
 
@@ -86,14 +104,21 @@ class OllamaBackend:
         await self._session.close()
 
     async def _chunks(self, path: str, body: bytes, model: str) -> AsyncGenerator[tuple[bytes], None]:
-        response = await self._session.post(self._base_url + path, data=body, headers=self._headers)
+        response = await self._post(path, body, model)
         try:
-            if response.status != 200:
-                raise await self._refusal(response, model)
             async for chunk in response.content.iter_any():
                 yield (chunk,)
         finally:
             response.close()  # nothing to do when it was read to its end
+
+    async def _post(self, route: str, body: bytes, model: str) -> aiohttp.ClientResponse:
+        response = await self._session.post(self._url + route, data=body, headers=self._headers)
+        if response.status == 200:
+            return response
+        try:
+            raise await self._refusal(response, model)
+        finally:
+            response.close()
 
     async def _refusal(self, response: aiohttp.ClientResponse, model: str) -> UpstreamError:
         body = b""
@@ -124,6 +149,26 @@ def to_body(request: ChatRequest) -> dict[str, Any]:
     if request.logprobs:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     return body
+
+
+def to_embed_body(request: EmbedRequest) -> dict[str, Any]:
+    """The body of `POST /api/embed`."""
+    body: dict[str, Any] = {
+        "model": request.target.model,
+        "input": list(request.inputs),
+        "truncate": request.truncate,
+    }
+    if request.dimensions is not None:
+        body["dimensions"] = request.dimensions
+    if request.options:
+        body["options"] = dict(request.options)
+    if request.keep_alive_s is not None:
+        body["keep_alive"] = request.keep_alive_s
+    return body
+
+
+def _read_embeddings(reply: Mapping[str, Any]) -> tuple[list[Any], int]:
+    return reply["embeddings"], _count(reply.get("prompt_eval_count"))
 
 
 def _offered(request: ChatRequest) -> Sequence[Tool]:

@@ -12,8 +12,16 @@ import httpx2
 import openai
 import structlog
 
-from ollama_bridge.backends import ProviderSettings, fim, openai_chat, openai_fim, responses
+from ollama_bridge.backends import (
+    ProviderSettings,
+    fim,
+    openai_chat,
+    openai_embeddings,
+    openai_fim,
+    responses,
+)
 from ollama_bridge.backends.bursts import read_all
+from ollama_bridge.backends.embedding import embed_in_parts, read_reply, whole_reply
 from ollama_bridge.backends.failures import ERROR_TYPES, Failures
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.backends.sdk import (
@@ -27,7 +35,7 @@ from ollama_bridge.backends.sdk import (
     settle,
 )
 from ollama_bridge.backends.stopwords import StopWords
-from ollama_bridge.chat import ChatRequest, Message, Reply
+from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, Reply
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import Event
 from ollama_bridge.history import repair
@@ -185,6 +193,23 @@ class OpenAIBackend:
         messages = conversation(request)
         prepared = api.prepare(request, messages, is_openai=self._is_openai)
         return self._url + api.path, api, prepared, len(messages)
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Embed all inputs; see `chat.Embedder`."""
+        if self._is_openai:
+            self._failures.key(request.target.model)
+        limits = openai_embeddings.OPENAI_LIMITS if self._is_openai else openai_embeddings.VENDOR_LIMITS
+        return await embed_in_parts(request, limits, self._embed_part)
+
+    async def _embed_part(self, request: EmbedRequest) -> Embeddings:
+        model = request.target.model
+        content = encode(openai_embeddings.to_body(request, is_openai=self._is_openai))
+        with self._failures.mapped(model):
+            stream = await self._post(self._url + "/embeddings", content)
+            async with stream:
+                kind = stream.response.headers.get("content-type", "")
+                body = await whole_reply(stream.response.aiter_bytes(), self._failures, model)
+            return await read_reply(openai_embeddings.read, body, kind, request, self._failures)
 
     async def warm(self) -> None:
         """Go once through all of the SDK that a request goes through, without a network."""

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from ollama_bridge.gateway import Gateway
 from ollama_bridge.server.connection import BACKLOG, Site
+from ollama_bridge.server.embedding import EmbeddingHandlers
 from ollama_bridge.server.guard import Door, Origins, allow_origin, guard
 from ollama_bridge.server.handlers import OllamaHandlers
 from ollama_bridge.server.messages import ANTHROPIC, MessagesHandlers
@@ -44,4 +45,5 @@ def all_routes(current: Callable[[], Gateway]) -> Routes:
         **OllamaHandlers(current).routes(),
         **OpenAIHandlers(current).routes(),
         **MessagesHandlers(current).routes(),
+        **EmbeddingHandlers(current).routes(),
     }

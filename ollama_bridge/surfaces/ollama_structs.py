@@ -82,6 +82,21 @@ GENERATE: Final = Struct(
         "images": Slice("[]api.ImageData", IMAGE, ""),
     },
 )
+EMBED: Final = Struct(
+    "EmbedRequest",
+    {
+        "model": STRING,
+        "input": ANY,
+        "keep_alive": Custom(read_keep_alive),
+        "truncate": BOOL,
+        "dimensions": INT,
+        "options": Map(),
+    },
+)
+EMBEDDINGS: Final = Struct(
+    "EmbeddingRequest",
+    {"model": STRING, "prompt": STRING, "keep_alive": Custom(read_keep_alive), "options": Map()},
+)
 SHOW: Final = Struct(
     "ShowRequest",
     {

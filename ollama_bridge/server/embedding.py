@@ -1,0 +1,83 @@
+"""The routes that turn texts into vectors: HTTP in, HTTP out."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+
+from ollama_bridge.chat import Embeddings
+from ollama_bridge.gateway import Gateway
+from ollama_bridge.server.answering import decoded, found
+from ollama_bridge.server.connection import read_body
+from ollama_bridge.server.middleware import DIALECT, MODEL
+from ollama_bridge.server.openai_dialect import OPENAI
+from ollama_bridge.server.routing import Routes
+from ollama_bridge.server.v1 import read_v1_body
+from ollama_bridge.surfaces import ollama, ollama_embed, openai_embeddings, openai_errors
+from ollama_bridge.surfaces.ollama_embed import NO_EMBEDDINGS, EmbedCall
+
+_MANY_NUMBERS: Final = 8_192
+"""From here on vectors are written in a thread: each number takes half a microsecond."""
+
+
+class EmbeddingHandlers:
+    """The handlers of the native embedding routes and of OpenAI's.
+
+    Args:
+        current: The gateway of the configuration in force.
+    """
+
+    def __init__(self, current: Callable[[], Gateway]) -> None:
+        self._current = current
+
+    def routes(self) -> Routes:
+        """Every path with its methods."""
+        return {
+            "/api/embed": {"POST": self.embed},
+            "/api/embeddings": {"POST": self.embeddings},
+            "/v1/embeddings": {"POST": self.v1_embeddings},
+        }
+
+    async def embed(self, request: web.Request) -> web.Response:
+        """Vectors of unit length for one text or many."""
+        arrived_ns = time.monotonic_ns()
+        call = await decoded(ollama_embed.decode_embed, await read_body(request))
+        reply = ollama_embed.EmbedReply(call, arrived_ns=arrived_ns)
+        return await self._answer(request, call, reply, ollama.JSON)
+
+    async def embeddings(self, request: web.Request) -> web.Response:
+        """One vector, of any length: the older route."""
+        call = await decoded(ollama_embed.decode_embeddings, await read_body(request))
+        return await self._answer(request, call, ollama_embed.embeddings_reply, ollama.JSON)
+
+    async def v1_embeddings(self, request: web.Request) -> web.Response:
+        """As `embed`, in OpenAI's dialect."""
+        request[DIALECT] = OPENAI
+        call = await decoded(openai_embeddings.decode_embeddings, await read_v1_body(request))
+        reply = openai_embeddings.EmbeddingsReply(call)
+        return await self._answer(request, call, reply, openai_errors.JSON)
+
+    async def _answer(
+        self,
+        request: web.Request,
+        call: EmbedCall,
+        reply: Callable[[Embeddings], bytes],
+        content_type: str,
+    ) -> web.Response:
+        """Find the model, note its use, ask it if there is a text, and write `reply`."""
+        request[MODEL] = call.model
+        gateway = self._current()
+        model = found(gateway.registry, call)
+        question = call.request(model)
+        gateway.residency.touch(model.name, call.keep_alive_s)
+        answer = NO_EMBEDDINGS
+        if call.inputs:
+            with gateway.in_use():
+                answer = await gateway.embed(question)
+        if sum(map(len, answer.vectors)) < _MANY_NUMBERS:
+            body = reply(answer)
+        else:
+            body = await asyncio.to_thread(reply, answer)
+        return web.Response(body=body, headers={"Content-Type": content_type})
