@@ -8,6 +8,7 @@ from ollama_bridge.gateway import Gateway
 from ollama_bridge.server.connection import BACKLOG, Site
 from ollama_bridge.server.handlers import OllamaHandlers
 from ollama_bridge.server.middleware import exchange, no_server_header
+from ollama_bridge.server.responses import ResponsesHandlers
 from ollama_bridge.server.routing import add_routes
 
 __all__ = ["BACKLOG", "Site", "build_app"]
@@ -21,6 +22,10 @@ def build_app(current: Callable[[], Gateway], *, max_body_bytes: int) -> web.App
         max_body_bytes: Larger request bodies are refused with 413.
     """
     app = web.Application(middlewares=[exchange], client_max_size=max_body_bytes)
-    add_routes(app, OllamaHandlers(current).routes())
+    routes = {
+        **OllamaHandlers(current).routes(),
+        **ResponsesHandlers(current).routes(),
+    }
+    add_routes(app, routes)
     app.on_response_prepare.append(no_server_header)
     return app
