@@ -60,7 +60,9 @@ _CLAUDE_SAMPLING: Final = frozenset({"temperature", "top_p", "top_k", "stop"})
 _CLAUDE_MAX_STOPS: Final = 8191
 
 
-def _claude(*thinking: str, efforts: tuple[Effort, ...] = _CLAUDE_EFFORTS) -> Rules:
+def _claude(
+    *thinking: str, efforts: tuple[Effort, ...] = _CLAUDE_EFFORTS, forced_tools: bool = True
+) -> Rules:
     """Claude 4.7 and later: no sampling options, no prefill; thinking is adaptive and its limits vary."""
     return Rules(
         accepts=frozenset({"stop"}),
@@ -68,6 +70,7 @@ def _claude(*thinking: str, efforts: tuple[Effort, ...] = _CLAUDE_EFFORTS) -> Ru
         thinking=frozenset(thinking),
         efforts=efforts,
         prefill=False,
+        forced_tools=forced_tools,
     )
 
 
@@ -85,8 +88,9 @@ _CLAUDE_4_6: Final = Rules(
     prefill=False,
 )
 _CLAUDE_ADAPTIVE: Final = _claude("adaptive", "disabled")
-_CLAUDE_ALWAYS: Final = _claude("adaptive")  # `disabled` is refused: only the effort can be lowered
-_CLAUDE_SONNET_5_5: Final = _claude("adaptive", "between_tools")
+# `disabled` is refused: only the effort can be lowered. Who always thinks cannot be made to call a tool.
+_CLAUDE_ALWAYS: Final = _claude("adaptive", forced_tools=False)
+_CLAUDE_SONNET_5_5: Final = _claude("adaptive", "between_tools", forced_tools=False)
 
 _ANTHROPIC: Final = (
     Facts("claude-opus-5-5", "Claude Opus 5.5", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ALWAYS),

@@ -59,7 +59,9 @@ def _block(text):
 
 
 def without_times(reply):
-    """A reply with its times, durations and context blanked, for those differ by nature."""
+    """A reply with its times, durations, context and numbers of completions blanked, for those differ by nature."""
     reply = re.sub(r'"created_at":"[^"]*Z"', '"created_at":"T"', reply)
+    reply = re.sub(r'"id":"chatcmpl-\d+"', '"id":"chatcmpl-0"', reply)
+    reply = re.sub(r'"created":1\d+', '"created":0', reply)
     reply = re.sub(r'"(\w+_duration)":[1-9]\d*', r'"\1":0', reply)
     return re.sub(r'"context":\[[\d,]*\]', '"context":[]', reply)

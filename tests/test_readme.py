@@ -18,7 +18,7 @@ from ollama_bridge.backends import BACKENDS
 from ollama_bridge.cli import _NOUNS, main
 from ollama_bridge.config import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, Config, Server
 from ollama_bridge.config.file import VARIABLES, Source
-from ollama_bridge.server.handlers import OllamaHandlers
+from ollama_bridge.server import all_routes
 from running import ask, running
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,7 +142,7 @@ def test_every_environment_variable_does_what_the_table_says(name, tmp_path):
 def test_every_route_is_in_the_table():
     """With its methods, in the order of the Allow header."""
     table = {only(quoted(path)): methods.split(", ") for path, methods, _ in rows("Routes")}
-    routes = OllamaHandlers(lambda: pytest.fail("asked for a gateway")).routes()
+    routes = all_routes(lambda: pytest.fail("asked for a gateway"))
     assert table == {path: list(methods) for path, methods in routes.items()}
 
 

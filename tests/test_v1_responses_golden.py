@@ -1,6 +1,6 @@
 """What a real Ollama answered on /v1/responses, and what we answer to the same bytes.
 
-As in test_golden.py, which has the scripted provider: bodies are compared byte for byte once ids and times are
+Bodies are compared byte for byte once ids and times are
 masked. Where we deliberately answer otherwise, `DIFFERENT` says why and what is compared nevertheless.
 """
 
@@ -10,10 +10,10 @@ import re
 import pytest
 
 from golden import blocks
+from golden_runner import configuration, script
 from ollama_bridge.config import Config
 from running import ask, running
 from shared import SHARED
-from test_golden import MODELS, script
 from upstream import Upstream
 
 WEATHER = {
@@ -31,7 +31,11 @@ DIFFERENT = [
     (r'"MIDERR"', "failed", "a real server falls silent"),
     (r'"FIRSTERR"', "error 502", "502 says it was not us, and the words name model and provider"),
     (r'"ERR400"', "error 400", "the words name model and provider"),
-    (r"previous_response_id", "error 400", "an answer that does not know the conversation is worse than none"),
+    (
+        r"previous_response_id",
+        "error 400",
+        "an answer that does not know the conversation is worse than none",
+    ),
 ]
 """Pattern, what is compared nevertheless, reason; the first that matches."""
 
@@ -93,14 +97,9 @@ def final(reply):
 )
 async def test_as_the_real_server(subtests):
     """Status, content type and every byte of the body."""
-    models = [
-        {"name": model, "backend": "acme", "backend_model": "acme-1", "capabilities": able}
-        for model, able in MODELS.items()
-    ]
     async with Upstream() as upstream:
-        acme = {"kind": "openai", "api": "chat", "base_url": f"{upstream.url}/v1", "api_key": "k-test"}
-        config = {"server": {"port": 0}, "providers": {"acme": acme}, "models": models}
-        async with running(Config.model_validate(config)) as daemon:
+        config = Config.model_validate(configuration(upstream))
+        async with running(config) as daemon:
             for block in blocks("t10"):
                 sent = whole(block)
                 shown = f"{block} {'stream' if 'event-stream' in block.content_type else ''}"

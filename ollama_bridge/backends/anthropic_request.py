@@ -12,6 +12,8 @@ import orjson
 import structlog
 from anthropic import transform_schema
 
+from ollama_bridge.backends import anthropic_cache
+from ollama_bridge.backends.tool_choice import choice_for
 from ollama_bridge.backends.tool_names import ToolNames
 from ollama_bridge.chat import ChatRequest, Effort, Image, Message, Tool
 from ollama_bridge.errors import InvalidRequest
@@ -84,6 +86,8 @@ def prepare(request: ChatRequest) -> Prepared:
     if system:
         body["system"] = system
     _tools(request.tools, messages, names, body)
+    _tool_choice(request, names, body, dropped)
+    anthropic_cache.keep_within_limits(body)
     headers = _options(request, body, dropped)
     if dropped:
         log.info("options dropped", options=sorted(set(dropped)), model=request.target.model)
@@ -108,11 +112,13 @@ def _conversation(
     for message in messages:
         if message.role == "system" and not turns:
             system.append(_text(message.content))
+            anthropic_cache.mark(system, message.cache)
             continue
         role = "assistant" if message.role == "assistant" else "user"
         blocks = _blocks(message, names, dropped)
         if not blocks:
             continue
+        anthropic_cache.mark(blocks, message.cache)
         if turns and turns[-1]["role"] == role:
             # All results of one turn's calls have to stand in one message.
             turns[-1]["content"] += blocks
@@ -278,6 +284,7 @@ def _plain_schema(schema: Any) -> Any:
 # -------------------------------------------------------------------------------- tools and options
 
 _LONGEST_NAME: Final = 128
+_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any", "tool": "tool"}
 
 
 def _tools(
@@ -302,7 +309,20 @@ def _tool(tool: Tool, names: ToolNames) -> dict[str, Any]:
     declared["input_schema"] = (
         {"type": "object", **schema} if schema else {"type": "object", "properties": {}}
     )
+    anthropic_cache.mark([declared], tool.cache)
     return declared
+
+
+def _tool_choice(request: ChatRequest, names: ToolNames, body: dict[str, Any], dropped: list[str]) -> None:
+    """A model that thinks cannot be made to call: that is a 400."""
+    choice = choice_for(request, dropped, can_force=not _thinks(body))
+    sent: dict[str, Any] = {"type": _CHOICES[choice.mode]}
+    if choice.mode == "tool":
+        sent["name"] = names.to_wire(choice.name)
+    if request.tools and request.parallel_tool_calls is False and choice.mode != "none":
+        sent["disable_parallel_tool_use"] = True
+    if sent != {"type": "auto"}:
+        body["tool_choice"] = sent
 
 
 def _options(request: ChatRequest, body: dict[str, Any], dropped: list[str]) -> dict[str, str]:

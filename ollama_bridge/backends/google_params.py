@@ -10,8 +10,9 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from ollama_bridge import media
+from ollama_bridge.backends.tool_choice import choice_for
 from ollama_bridge.backends.tool_names import ToolNames
-from ollama_bridge.chat import ChatRequest, Effort, Message, Tool
+from ollama_bridge.chat import ChatRequest, Effort, Message, Tool, ToolChoice
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.history import repair
 
@@ -90,6 +91,8 @@ def build(request: ChatRequest) -> Params:
         tools = {tool.name: tool for tool in request.tools}  # two of one name are a 400
         declared = [_declaration(tool, params.names) for tool in tools.values()]
         params.body["tools"] = [{"functionDeclarations": declared}]
+        if choice := _choice(request, params):
+            params.body["toolConfig"] = {"functionCallingConfig": choice}
     if generation := _generation(request, params.dropped):
         params.body["generationConfig"] = generation
     return params
@@ -161,6 +164,20 @@ def _declaration(tool: Tool, names: ToolNames) -> Json:
         # Not `parameters`: that is a subset of OpenAPI and refuses `$schema` or `additionalProperties`.
         declaration["parametersJsonSchema"] = dict(tool.parameters)
     return declaration
+
+
+def _choice(request: ChatRequest, params: Params) -> Json:
+    if request.parallel_tool_calls is False:  # there is no word for it
+        params.dropped.append("parallel_tool_calls")
+    match choice_for(request, params.dropped):
+        case ToolChoice("tool", name):
+            return {"mode": "ANY", "allowedFunctionNames": [params.names.to_wire(name)]}
+        case ToolChoice("required"):
+            return {"mode": "ANY"}
+        case ToolChoice("none"):
+            return {"mode": "NONE"}
+        case _:
+            return {}
 
 
 def _generation(request: ChatRequest, dropped: list[str]) -> Json:

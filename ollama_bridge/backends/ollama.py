@@ -4,18 +4,20 @@
 """
 
 import itertools
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
 import aiohttp
 import orjson
+import structlog
 
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.bursts import bursts
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.sdk import USER_AGENT, encode
 from ollama_bridge.backends.session import client_session
+from ollama_bridge.backends.tool_choice import AUTO
 from ollama_bridge.chat import ChatRequest, Message, Reply, Tool
 from ollama_bridge.errors import UpstreamBroken, UpstreamError
 from ollama_bridge.events import (
@@ -35,6 +37,8 @@ MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 _MAX_ERROR_BYTES: Final = 1 << 20
 
 _REASONS: Final[Mapping[str, FinishReason]] = {"stop": "stop", "length": "length"}
+
+log = structlog.get_logger(__name__)
 
 
 class OllamaBackend:
@@ -110,8 +114,8 @@ def to_body(request: ChatRequest) -> dict[str, Any]:
         "messages": [_message(message) for message in request.messages],
         "stream": True,
     }
-    if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
+    if tools := _offered(request):
+        body["tools"] = [_tool(tool) for tool in tools]
     if request.format is not None:
         body["format"] = request.format if isinstance(request.format, str) else dict(request.format)
     if request.think is not None:
@@ -123,6 +127,19 @@ def to_body(request: ChatRequest) -> dict[str, Any]:
     if request.logprobs:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     return body
+
+
+def _offered(request: ChatRequest) -> Sequence[Tool]:
+    """Ollama cannot be told which tools to call; but those that it is not offered it will not call."""
+    choice, dropped = request.tool_choice or AUTO, []
+    if request.tools:
+        dropped += ["tool_choice"] * (choice.mode in {"required", "tool"})
+        dropped += ["parallel_tool_calls"] * (request.parallel_tool_calls is False)
+    if dropped:
+        log.info("options dropped", options=dropped, model=request.target.model)
+    if choice.mode == "none":
+        return ()
+    return [tool for tool in request.tools if choice.mode != "tool" or tool.name == choice.name]
 
 
 def _message(message: Message) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from ollama_bridge.backends import openai_wire as wire
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.openai_calls import Calls
 from ollama_bridge.backends.openai_wire import Prepared
-from ollama_bridge.chat import ChatRequest, Message
+from ollama_bridge.backends.tool_choice import choice_for
+from ollama_bridge.chat import ChatRequest, Message, ToolChoice
 from ollama_bridge.events import (
     Event,
     Finish,
@@ -91,6 +92,7 @@ def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: boo
     if request.tools:
         functions = map(prepared.function, wire.tools(request))
         body["tools"] = [{"type": "function", "function": function} for function in functions]
+        _choose(request, prepared)
     if limit := wire.limit(request, is_openai=is_openai):
         body[rules.max_tokens_field] = limit
     if word := wire.effort(request.think, rules):
@@ -103,6 +105,19 @@ def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: boo
             body["top_logprobs"] = request.top_logprobs
     body.update(prepared.sampling)
     return prepared
+
+
+def _choose(request: ChatRequest, prepared: Prepared) -> None:
+    match choice_for(request, prepared.dropped):
+        case ToolChoice("tool", name):
+            function = {"name": prepared.tool_names.to_wire(name)}
+            prepared.body["tool_choice"] = {"type": "function", "function": function}
+        case ToolChoice("none" | "required" as mode):
+            prepared.body["tool_choice"] = mode
+    if (
+        request.parallel_tool_calls is False
+    ):  # true is what happens anyway, and not every vendor knows the word
+        prepared.body["parallel_tool_calls"] = False
 
 
 def _format(body: dict[str, Any], request: ChatRequest, messages: Sequence[Message]) -> None:

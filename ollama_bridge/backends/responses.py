@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Final
 from ollama_bridge.backends import openai_wire as wire
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.openai_wire import Prepared
-from ollama_bridge.chat import ChatRequest, Message
+from ollama_bridge.backends.tool_choice import choice_for
+from ollama_bridge.chat import ChatRequest, Message, ToolChoice
 from ollama_bridge.errors import UpstreamBroken
 from ollama_bridge.events import (
     Event,
@@ -61,6 +62,7 @@ def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: boo
         # `strict` defaults to true here, and would refuse most schemas that clients write.
         functions = map(prepared.function, wire.tools(request))
         body["tools"] = [{"type": "function", **function, "strict": False} for function in functions]
+        _choose(request, prepared)
     if limit := wire.limit(request, is_openai=is_openai):
         body["max_output_tokens"] = max(MIN_OUTPUT_TOKENS, limit)
     if reasoning := _reasoning(request):
@@ -72,6 +74,16 @@ def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: boo
         body["top_logprobs"] = request.top_logprobs
     body.update(prepared.sampling)
     return prepared
+
+
+def _choose(request: ChatRequest, prepared: Prepared) -> None:
+    match choice_for(request, prepared.dropped):
+        case ToolChoice("tool", name):
+            prepared.body["tool_choice"] = {"type": "function", "name": prepared.tool_names.to_wire(name)}
+        case ToolChoice("none" | "required" as mode):
+            prepared.body["tool_choice"] = mode
+    if request.parallel_tool_calls is False:
+        prepared.body["parallel_tool_calls"] = False
 
 
 def _reasoning(request: ChatRequest) -> dict[str, str]:

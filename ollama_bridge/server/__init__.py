@@ -8,10 +8,11 @@ from ollama_bridge.gateway import Gateway
 from ollama_bridge.server.connection import BACKLOG, Site
 from ollama_bridge.server.handlers import OllamaHandlers
 from ollama_bridge.server.middleware import exchange, no_server_header
+from ollama_bridge.server.openai import OpenAIHandlers
 from ollama_bridge.server.responses import ResponsesHandlers
-from ollama_bridge.server.routing import add_routes
+from ollama_bridge.server.routing import Routes, add_routes
 
-__all__ = ["BACKLOG", "Site", "build_app"]
+__all__ = ["BACKLOG", "Site", "all_routes", "build_app"]
 
 
 def build_app(current: Callable[[], Gateway], *, max_body_bytes: int) -> web.Application:
@@ -22,10 +23,15 @@ def build_app(current: Callable[[], Gateway], *, max_body_bytes: int) -> web.App
         max_body_bytes: Larger request bodies are refused with 413.
     """
     app = web.Application(middlewares=[exchange], client_max_size=max_body_bytes)
-    routes = {
-        **OllamaHandlers(current).routes(),
-        **ResponsesHandlers(current).routes(),
-    }
-    add_routes(app, routes)
+    add_routes(app, all_routes(current))
     app.on_response_prepare.append(no_server_header)
     return app
+
+
+def all_routes(current: Callable[[], Gateway]) -> Routes:
+    """Every route of every surface."""
+    return {
+        **OllamaHandlers(current).routes(),
+        **OpenAIHandlers(current).routes(),
+        **ResponsesHandlers(current).routes(),
+    }

@@ -47,11 +47,22 @@ def decode_body(body: bytes, struct: Struct) -> dict[str, Any]:
 
 def error_body(exc: BridgeError) -> bytes:
     """The envelope; the type follows the status."""
-    kind = _TYPES.get(exc.status, "api_error")
-    told = gojson.dump({"error": {"message": str(exc), "type": kind, "param": None, "code": None}})
-    return told if isinstance(exc, ConverterError) else told + b"\n"
+    return _envelope(exc) if isinstance(exc, ConverterError) else _envelope(exc) + b"\n"
+
+
+def error_event(exc: BridgeError) -> bytes:
+    """A server-sent event of the envelope: the end of a stream that failed in the middle.
+
+    A real server breaks off without a word there. OpenAI's clients raise what this says.
+    """
+    return b"data: %b\n\n" % _envelope(exc)
 
 
 def error_type(exc: BridgeError, stream: bool) -> str:  # noqa: ARG001 - a `Dialect` is told both
     """The content type of the envelope, the same for streams and others."""
     return _CONVERTER_JSON if isinstance(exc, ConverterError) else JSON
+
+
+def _envelope(exc: BridgeError) -> bytes:
+    kind = _TYPES.get(exc.status, "api_error")
+    return gojson.dump({"error": {"message": str(exc), "type": kind, "param": None, "code": None}})

@@ -1,0 +1,81 @@
+"""The routes of OpenAI's chat and text completions, and of its lists of models."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from ollama_bridge.chat import ChatRequest
+from ollama_bridge.gateway import Gateway
+from ollama_bridge.server.answering import answer_call, decoded, found, note_call
+from ollama_bridge.server.middleware import DIALECT
+from ollama_bridge.server.openai_dialect import OPENAI
+from ollama_bridge.server.routing import Routes
+from ollama_bridge.server.v1 import read_v1_body
+from ollama_bridge.surfaces import openai
+
+
+class OpenAIHandlers:
+    """The handlers of `/v1/chat/completions`, `/v1/completions` and `/v1/models`.
+
+    Args:
+        current: The gateway of the configuration in force.
+    """
+
+    def __init__(self, current: Callable[[], Gateway]) -> None:
+        self._current = current
+
+    def routes(self) -> Routes:
+        """Every path with its methods."""
+        return {
+            "/v1/chat/completions": {"POST": self.chat},
+            "/v1/completions": {"POST": self.completion},
+            "/v1/models": {"GET": self.models},
+            "/v1/models/{model}": {"GET": self.model},
+        }
+
+    async def models(self, request: web.Request) -> web.Response:
+        """All models, from memory."""
+        request[DIALECT] = OPENAI
+        return _json(openai.models_body(self._current().registry.models()))
+
+    async def model(self, request: web.Request) -> web.Response:
+        """One model, from memory."""
+        request[DIALECT] = OPENAI
+        call = openai.ModelCall(request.match_info["model"])
+        return _json(openai.model_body(found(self._current().registry, call), requested=call.model))
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        """Answer a conversation."""
+        request[DIALECT] = OPENAI
+        call = await decoded(openai.decode_chat, await read_v1_body(request))
+        encoder = openai.ChatEncoder(call.model, include_usage=call.include_usage)
+        if call.debug:
+            return _json(encoder.debug(self._question(request, call)))
+        return await answer_call(request, self._current(), call, encoder)
+
+    async def completion(self, request: web.Request) -> web.StreamResponse:
+        """Complete a prompt, or fill the gap between it and a suffix."""
+        request[DIALECT] = OPENAI
+        call = await decoded(openai.decode_completion, await read_v1_body(request))
+        echo = call.prompt if call.echo else ""
+        encoder = openai.CompletionEncoder(call.model, include_usage=call.include_usage, echo=echo)
+        if call.debug:
+            return _json(encoder.debug(self._question(request, call)))
+        if call.load:
+            self._question(request, call)
+            headers = encoder.stream_headers if call.stream else encoder.whole_headers
+            return web.Response(body=encoder.load(stream=call.stream), headers=headers)
+        return await answer_call(request, self._current(), call, encoder)
+
+    def _question(self, request: web.Request, call: openai.ChatCall | openai.CompletionCall) -> ChatRequest:
+        """What would be asked, checked; the model counts as used."""
+        note_call(request, call)
+        gateway = self._current()
+        model = found(gateway.registry, call)
+        question = call.request(model)
+        gateway.residency.touch(model.name)
+        return question
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, headers={"Content-Type": openai.JSON})
