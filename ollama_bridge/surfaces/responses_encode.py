@@ -288,14 +288,13 @@ def _status(finish: Finish) -> Status:
 
 
 def _usage(usage: Usage) -> Item:
-    read = {"cached_tokens": usage.cached_read_tokens}
-    if usage.cached_write_tokens:
-        read["cache_write_tokens"] = usage.cached_write_tokens
+    # A real server has only the first of the two; the `openai` package's types want both.
+    cached = {"cached_tokens": usage.cached_read_tokens, "cache_write_tokens": usage.cached_write_tokens}
     return {
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
-        "input_tokens_details": read,
+        "input_tokens_details": cached,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
 
