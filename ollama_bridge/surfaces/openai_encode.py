@@ -59,6 +59,7 @@ class _Encoder(ABC):
 
     _id: ClassVar[bytes]
     _kind: ClassVar[bytes]
+    _reasons: ClassVar[Mapping[FinishReason, bytes]] = _FINISH_REASONS
 
     def __init__(
         self, model: str, *, include_usage: bool = False, now: Callable[[], float] = time.time
@@ -81,7 +82,7 @@ class _Encoder(ABC):
         """
         match self._folded:
             case [*events, Finish(reason, usage)]:
-                return self._object(self._choice(fold(events), _FINISH_REASONS[reason]), _usage(usage))
+                return self._object(self._choice(fold(events), self._reasons[reason]), _usage(usage))
             case _:
                 raise ValueError("a reply without its Finish")
 
@@ -181,7 +182,7 @@ class ChatEncoder(_Encoder):
         begin = b"" if self._begun else self.heartbeat()
         end = b'%b"choices":[{"index":0,"delta":{},"finish_reason":%b}]}\n\n' % (
             self._before,
-            _FINISH_REASONS[finish.reason],
+            self._reasons[finish.reason],
         )
         usage = b""
         if self._include_usage:
@@ -215,6 +216,7 @@ class CompletionEncoder(_Encoder):
 
     _id: ClassVar[bytes] = b"cmpl"
     _kind: ClassVar[bytes] = b"text_completion"
+    _reasons: ClassVar[Mapping[FinishReason, bytes]] = {**_FINISH_REASONS, "tool_calls": b'"stop"'}
 
     def __init__(
         self,
@@ -244,7 +246,7 @@ class CompletionEncoder(_Encoder):
             case ThinkingDelta() | ToolCall():
                 return self.heartbeat()
             case Finish():
-                return self._last(_FINISH_REASONS[event.reason], _usage(event.usage))
+                return self._last(self._reasons[event.reason], _usage(event.usage))
             case _:
                 assert_never(event)
 
