@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import event, given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from offered import offer
@@ -254,6 +254,7 @@ odder = st.fixed_dictionaries(
 items = st.lists(odd | st.tuples(odd, odder).map(lambda two: two[0] | two[1]) | json_value, max_size=4)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.fixed_dictionaries(
         {},
@@ -290,6 +291,7 @@ told = st.one_of(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(told, max_size=8))
 def test_nothing_that_was_said_is_lost(history):
     """Every text of a history is in the conversation, in its order within its kind."""

@@ -78,6 +78,7 @@ said = st.lists(st.one_of(texts.map(TextDelta), texts.map(ThinkingDelta), calls)
 ends = st.sampled_from(["stop", "length", "tool_calls", "refusal"]).map(lambda why: Finish(why, USAGE))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(said, ends)
 def test_any_reply_is_a_well_formed_stream(events, end):
     """Numbers follow each other from 0; every item has a place of its own, and is closed once, before the next."""
@@ -98,7 +99,7 @@ def test_any_reply_is_a_well_formed_stream(events, end):
     assert {one["output_index"] for one in body} == set(range(len(output)))
 
 
-@settings(deadline=None)  # the package builds its validators at their first use
+@settings(deadline=None)  # the machine may be busy
 @given(said, ends)
 def test_the_openai_package_accumulates_it(events, end):
     """Its own accumulator takes every event, and ends with the response that we sent."""
@@ -111,12 +112,14 @@ def test_the_openai_package_accumulates_it(events, end):
     )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(said, ends)
 def test_the_last_object_is_the_whole_reply(events, end):
     """A stream ends with the object that a client gets which does not stream."""
     assert streamed([*events, end])[-1]["response"] == whole([*events, end])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(said, ends)
 def test_nothing_said_is_lost(events, end):
     """Deltas, finished items, and calls hold what the events held, in their order."""
@@ -136,6 +139,7 @@ def test_nothing_said_is_lost(events, end):
     assert told == [event.id for event in events if isinstance(event, ToolCall)]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(said)
 def test_what_is_sent_back_is_what_was_said(events):
     """The output of one turn, as input of the next, is one message of the assistant that holds all of it."""
@@ -293,7 +297,7 @@ def test_a_failure_is_told_in_the_response(exc, code, words, before):
         state.handle_event(EVENT.validate_python(payload))
 
 
-@settings(deadline=None)  # the package builds its validators at their first use
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.sampled_from(["beat", "text", "think"]), max_size=6))
 def test_a_heartbeat_is_an_event_that_says_nothing(script):
     """It may come first and anywhere: numbers stay in order, and the accumulator takes it."""

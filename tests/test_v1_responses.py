@@ -163,7 +163,8 @@ async def test_a_reply_that_was_cut_short(wire):
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_provider_that_fails_at_once(wire, stream):
     """The package raises the error of the status, with our words."""
-    async with bridge(wire) as (client, upstream):
+    never = {"heartbeat_s": 0}  # however slow the machine: a heartbeat would take the status away
+    async with bridge(wire, streaming=never) as (client, upstream):
         upstream.only(b'{"error":{"message":"down"}}', status=503)
         with pytest.raises(openai.InternalServerError, match="model") as failed:
             await client.responses.create(model="m", input="hi", stream=stream)
