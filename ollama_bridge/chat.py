@@ -254,6 +254,19 @@ class Embedder(Protocol):
         ...
 
 
+class Counter(Protocol):
+    """Anything that counts the tokens of a prompt. A provider that cannot lacks the method."""
+
+    async def count(self, request: ChatRequest) -> int:
+        """Tokens of the request's messages, tools and images, without an answer being generated.
+
+        Raises:
+            UpstreamError: The provider failed.
+            RequestError: The request cannot be asked of this provider at all.
+        """
+        ...
+
+
 class Provider(Backend, Protocol):
     """A backend that owns connections: made once per provider, inside the running event loop."""
 

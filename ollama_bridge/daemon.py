@@ -10,11 +10,11 @@ import errno
 import gc
 import http.client
 import importlib
-import ipaddress
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -22,11 +22,11 @@ import structlog
 from aiohttp import web
 
 from ollama_bridge.backends import scrub_environment
-from ollama_bridge.config import API_KEY_VARIABLES, Config
+from ollama_bridge.config import API_KEY_VARIABLES, Config, Server
 from ollama_bridge.errors import BridgeError, ConfigError
 from ollama_bridge.gateway import Gateway, assemble
 from ollama_bridge.sd_notify import notify, watchdog
-from ollama_bridge.server import BACKLOG, Site, build_app
+from ollama_bridge.server import BACKLOG, Door, Origins, Site, build_app
 
 POLL_S: Final = 0.5
 """Seconds between two looks at the configuration file; `models enable` promises one second."""
@@ -76,6 +76,7 @@ class Daemon:
         self._load = load
         self._watched = watched
         self._gateway: Gateway
+        self._door: Door
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,9 +86,13 @@ class Daemon:
 
     async def run(self, config: Config) -> None:
         """Serve until `stop` is called or a signal says so."""
+        config.server.refuse_open_door()
         listeners = bind(config.server.host, config.server.port)
         self._gateway = assemble(config)
-        app = build_app(lambda: self._gateway, max_body_bytes=config.server.max_body_bytes)
+        self._door = _door(config)
+        app = build_app(
+            lambda: self._gateway, door=lambda: self._door, max_body_bytes=config.server.max_body_bytes
+        )
         runner = web.AppRunner(
             app,
             # A client that leaves cancels its handler, and so the provider's work (TestServer always does this).
@@ -120,9 +125,9 @@ class Daemon:
         if {provider.kind or name for name, provider in config.providers.items()} == {"demo"}:
             keys = ", ".join(variables[0] for variables in API_KEY_VARIABLES.values())
             log.info("only the demo model answers until a key is set", names=keys)
-        if not _is_loopback(config.server.host):
+        if config.server.reaches_others and not config.server.api_keys:
             log.warning(
-                "other machines can reach this port, and spend on your keys; `--host 127.0.0.1` keeps them out"
+                "other machines can reach this port, and spend on your keys; AUTH_TOKEN demands a key of them"
             )
         notify("READY=1")
         self.started.set()
@@ -132,7 +137,7 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await runner.cleanup()
-        await self._gateway.retire({})
+        await self._gateway.retire()
 
     async def _warm(self) -> None:
         """Import and exercise the SDKs behind the clients' back."""
@@ -167,12 +172,14 @@ class Daemon:
         notify("RELOADING=1")
         try:
             new = await asyncio.to_thread(self._load)
+            new.server.refuse_open_door()
             if new != old:
                 before, self._gateway = self._gateway, assemble(new, self._gateway)
-                self._spawn(before.retire(self._gateway.providers))
+                self._door = replace(_door(new), checks_host=self._door.checks_host)
+                self._spawn(before.retire(self._gateway))
                 self._spawn(self._warm())
                 log.info("configuration taken over", models=len(self._gateway.registry.models()))
-                if new.server != old.server:
+                if _fixed(new.server) != _fixed(old.server):
                     log.warning("host, port and limits of the server change at the next start")
         except BridgeError as exc:
             log.error("the new configuration cannot be used; the old one stays", error=str(exc))  # noqa: TRY400
@@ -278,8 +285,14 @@ def _stamps(paths: Iterable[Path]) -> list[tuple[int, int, int] | None]:
     return stamps
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _fixed(server: Server) -> tuple[object, ...]:
+    """What holds until the process ends."""
+    return server.host, server.port, server.max_body_bytes, server.drain_s
+
+
+def _door(config: Config) -> Door:
+    return Door(
+        Origins(config.server.origins),
+        checks_host=not config.server.reaches_others,
+        keys=tuple(key.get_secret_value().encode() for key in config.server.api_keys),
+    )

@@ -8,20 +8,30 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from platformdirs import user_state_path
+
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import Model, complete, facts_kind
-from ollama_bridge.chat import Backend, ChatRequest, Embedder, Embeddings, EmbedRequest, Reply
-from ollama_bridge.config import Config
+from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
+from ollama_bridge.config import Config, Reasoning
 from ollama_bridge.policies.complete import Complete
+from ollama_bridge.policies.counting import Counting
 from ollama_bridge.policies.pace import Pace, Pacing
+from ollama_bridge.policies.recall import Recall
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.registry import ModelRegistry, Residency
+from ollama_bridge.vault import Limits, Vault
+
+COUNT_WITHIN_S = 3.0
+"""Seconds for a provider to count a prompt's tokens before they are estimated."""
 
 
-def guard(backend: Backend, *, first_s: float, idle_s: float) -> Backend:
+def guard(backend: Backend, vault: Vault | None, *, first_s: float, idle_s: float) -> Backend:
     """What stands before one provider."""
     backend = Complete(backend)  # no Finish, no answer
+    if vault is not None:
+        backend = Recall(backend, vault)  # inside the timeout: a slow disk and a second try count as silence
     return Timeout(backend, first_s=first_s, idle_s=idle_s)
 
 
@@ -32,10 +42,12 @@ class Gateway:
         providers: By their key in the configuration; a reload hands on those that have not changed.
         backends: The same, guarded.
         embedders: The same, guarded.
+        counters: The same, guarded.
         models: What is offered.
         pacing: How answers are delivered, where a model does not say otherwise.
         heartbeat_s: Seconds of silence after which a streamed answer shows that it lives; 0: never.
         residency: What was used and until when; handed on by a reload.
+        vault: What providers want back with later turns; handed on by a reload that does not change its limits.
         default_max_tokens: For models added later, of which nobody knows the limit.
     """
 
@@ -44,20 +56,24 @@ class Gateway:
         providers: Mapping[str, LazyProvider],
         backends: Mapping[str, Backend],
         embedders: Mapping[str, Embedder],
+        counters: Mapping[str, Counter],
         models: Sequence[Model],
         *,
         pacing: Pacing,
         heartbeat_s: float,
         residency: Residency,
+        vault: Vault | None,
         default_max_tokens: int | None,
     ) -> None:
         self.providers = dict(providers)
         self.residency = residency
+        self.vault = vault
         self.heartbeat_s = heartbeat_s
         self.registry = ModelRegistry(
             backends,
             models,
             embedders=embedders,
+            counters=counters,
             kinds={name: _facts_kind(provider.settings) for name, provider in providers.items()},
             default_max_tokens=default_max_tokens,
         )
@@ -77,6 +93,10 @@ class Gateway:
         """Embed, within the provider's timeout."""
         return await self.registry.embed(request)
 
+    async def count(self, request: ChatRequest) -> int:
+        """Tokens of the prompt, as the provider counts them or else estimated; soon, whatever the provider does."""
+        return await self.registry.count(request)
+
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """While inside, `retire` waits."""
@@ -94,13 +114,15 @@ class Gateway:
         for provider in self.providers.values():
             await provider.warm()
 
-    async def retire(self, kept: Mapping[str, LazyProvider]) -> None:
-        """Once the last answer is out, close the providers that are not in `kept`."""
+    async def retire(self, successor: "Gateway | None" = None) -> None:
+        """Once the last answer is out, close what `successor` has not taken over."""
         await self._unused.wait()
-        keep = {id(provider) for provider in kept.values()}
+        keep = {id(provider) for provider in successor.providers.values()} if successor else set()
         for provider in self.providers.values():
             if id(provider) not in keep:
                 await provider.aclose()
+        if self.vault is not None and (successor is None or successor.vault is not self.vault):
+            await self.vault.aclose()
 
     def _pacing_of(self, name: str) -> Pacing:
         config = self.registry.resolve(name).config
@@ -133,13 +155,15 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
         )
         for name, provider in config.providers.items()
     }
+    vault = _vault(config.reasoning, before.vault if before else None)
     return Gateway(
         providers,
         {
-            name: guard(provider, first_s=limits[name][0], idle_s=limits[name][1])
+            name: guard(provider, vault, first_s=limits[name][0], idle_s=limits[name][1])
             for name, provider in providers.items()
         },
         {name: EmbedTimeout(provider, within_s=limits[name][0]) for name, provider in providers.items()},
+        {name: Counting(provider, within_s=COUNT_WITHIN_S) for name, provider in providers.items()},
         [
             complete(
                 model, kind=_facts_kind(settings[model.backend]), default_max_tokens=config.default_max_tokens
@@ -149,8 +173,18 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
         pacing=Pacing(config.streaming.chunk_size, config.streaming.delay_ms / 1000),
         heartbeat_s=config.streaming.heartbeat_s,
         residency=before.residency if before else Residency(),
+        vault=vault,
         default_max_tokens=config.default_max_tokens,
     )
+
+
+def _vault(reasoning: Reasoning, before: Vault | None) -> Vault | None:
+    if not reasoning.keep:
+        return None
+    limits = Limits(reasoning.max_mb * 1024 * 1024, reasoning.max_days * 86_400)
+    if before is not None and before.limits == limits:
+        return before
+    return Vault(user_state_path("ollama-bridge") / "reasoning.sqlite3", limits)
 
 
 def _facts_kind(settings: ProviderSettings) -> str:

@@ -17,6 +17,12 @@ from ollama_bridge.events import ToolCall
 NO_RESULT: Final = "(no result)"
 """What a call is said to have returned when the client never said."""
 
+NOTHING_SAID: Final = "(The message is empty.)"
+"""What a conversation is turned into that holds nothing but white space: a real server answers it as well."""
+
+BEGINNING: Final = "(The conversation begins with your message.)"
+"""Said by the user before a conversation that begins with the assistant, for providers that refuse one."""
+
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _VALID_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what all providers but Mistral take
 
@@ -41,8 +47,9 @@ def repair(messages: Sequence[Message]) -> tuple[Message, ...]:
     Every tool call has an id, unique in the conversation; directly behind an assistant message stand the
     results of its calls, one each, in their order, with `tool_call_id` and `tool_name`. A call that was
     never answered gets `NO_RESULT`, a result that answers no call becomes a user message, and messages
-    that say nothing are gone. Repairing twice changes nothing.
+    that say nothing are gone: if all do, one comes instead that says so. Repairing twice changes nothing.
     """
+    messages = _spoken_results([part for message in messages for part in _plain(message)])
     calls = _Calls(messages)
     placed: list[Message | _Call] = []
     for position, message in enumerate(messages):
@@ -56,7 +63,40 @@ def repair(messages: Sequence[Message]) -> tuple[Message, ...]:
         elif not _is_empty(message):
             placed.append(message)
             calls.run += message.role == "user"
-    return tuple(item.answer() if isinstance(item, _Call) else item for item in placed)
+    repaired = tuple(item.answer() if isinstance(item, _Call) else item for item in placed)
+    return repaired or ((Message("user", NOTHING_SAID),) if messages else ())
+
+
+def _plain(message: Message) -> Sequence[Message]:
+    """The message as what its role can hold: only assistants call tools, only users and tools show images."""
+    if message.role == "assistant":
+        if not message.images or message.tool_calls:
+            return (message,)
+    elif message.tool_calls or message.thinking:
+        message = replace(message, tool_calls=(), thinking="")
+    if message.images and message.role in {"system", "assistant"}:
+        return replace(message, images=()), Message("user", images=message.images)
+    return (message,)
+
+
+def _spoken_results(messages: Sequence[Message]) -> Sequence[Message]:
+    """Take what the user says behind tool calls for their results, where a client knows no tool messages at all.
+
+    Roo Code and avante.nvim send each result as a message of the user's, in the order of the calls.
+    """
+    if any(message.role == "tool" for message in messages):
+        return messages
+    adopted: list[Message] = []
+    waiting = 0
+    for message in messages:
+        if message.role == "assistant":
+            waiting = len(message.tool_calls)
+        elif message.role == "user" and waiting and not _is_empty(message):
+            waiting -= 1
+            adopted.append(replace(message, role="tool"))
+            continue
+        adopted.append(message)
+    return adopted
 
 
 @dataclass(slots=True)
@@ -108,17 +148,8 @@ class _Calls:
         call = self._find(result, position)
         if call is None:
             told = self._answered.get(result.tool_call_id)
-            if (
-                told
-                and told.result
-                and (told.result.content, told.result.images)
-                == (
-                    result.content,
-                    result.images,
-                )
-            ):
-                return None
-            return _as_user(result)
+            is_twice = told is not None and told.result is not None and _said(told.result) == _said(result)
+            return None if is_twice else _as_user(result)
         call.result = result
         self._waiting.remove(call)
         if call.asked_id:
@@ -156,8 +187,14 @@ def _as_user(result: Message) -> Message | None:
     if _is_empty(result):
         return None
     name = f" of {result.tool_name}" if result.tool_name else ""
-    return Message("user", f"[Tool result{name}]\n{result.content}", images=result.images)
+    told = f"[Tool result{name}]\n{result.content}"
+    return Message("user", told, images=result.images, cache=result.cache)
+
+
+def _said(message: Message) -> tuple[object, ...]:
+    return message.content, message.images
 
 
 def _is_empty(message: Message) -> bool:
-    return not (message.content.strip() or message.images or message.thinking.strip())
+    """Thinking alone says nothing: no provider takes a turn of nothing else."""
+    return not (message.content.strip() or message.images)

@@ -1,13 +1,13 @@
 """Which models exist, what they answer to, and who answers for them."""
 
-from collections import Counter
+import collections
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ollama_bridge.catalog import CATALOG, Model, ModelConfig, complete, renamed
-from ollama_bridge.chat import Backend, ChatRequest, Embedder, Embeddings, EmbedRequest, Reply
+from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.errors import ConfigError, ModelNotFound
 from ollama_bridge.names import InvalidName, parse_name
 
@@ -26,6 +26,7 @@ class ModelRegistry:
         backends: Who answers, by the provider's key in the configuration.
         models: What exists, enabled or not, in the order lists show them.
         embedders: Who embeds, by the same keys.
+        counters: Who counts tokens, by the same keys.
         kinds: The kind of each provider; needed for models that are added later. Default: its key.
         default_max_tokens: For models that are added later.
 
@@ -39,11 +40,13 @@ class ModelRegistry:
         models: Iterable[Model] = (),
         *,
         embedders: Mapping[str, Embedder] | None = None,
+        counters: Mapping[str, Counter] | None = None,
         kinds: Mapping[str, str] | None = None,
         default_max_tokens: int | None = None,
     ) -> None:
         self._backends = dict(backends)
         self._embedders = dict(embedders or {})
+        self._counters = dict(counters or {})
         self._kinds = dict(kinds or {})
         self._default_max_tokens = default_max_tokens
         self._index = _Index.of(models, self._backends)
@@ -66,6 +69,15 @@ class ModelRegistry:
         """
         target = self.resolve(request.model).target
         return await self._embedders[target.provider].embed(replace(request, target=target))
+
+    async def count(self, request: ChatRequest) -> int:
+        """Let the provider of the model that `request` names count the tokens of its prompt.
+
+        Raises:
+            ModelNotFound: No enabled model answers to that name.
+        """
+        target = self.resolve(request.model).target
+        return await self._counters[target.provider].count(replace(request, target=target))
 
     def resolve(self, name: str) -> Model:
         """The enabled model that answers to `name`: its name or an alias, with or without tag, in any case.
@@ -173,7 +185,7 @@ def _claim(claims: Iterable[tuple[str, Model]]) -> dict[str, Model]:
 def _tell_apart(models: tuple[Model, ...]) -> tuple[Model, ...]:
     """Give models of one display name their own: VS Code shows nothing else, and mixes equal ones up."""
     while True:
-        seen = Counter(model.display_name for model in models)
+        seen = collections.Counter(model.display_name for model in models)
         if len(seen) == len(models):
             return models
         models = tuple(

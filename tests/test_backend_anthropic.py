@@ -52,7 +52,13 @@ EVENTS = [
     TextDelta("in Pärís 🗼."),
     ToolCall("toolu_1", "look", {"city": "Paris", "n": 2}),
     ToolCall("toolu_2", "now", {}),
-    Finish("tool_calls", Usage(240, 42, 200, 30), "tool_use"),
+    Finish(
+        "tool_calls",
+        Usage(240, 42, 200, 30),
+        "tool_use",
+        b'["anthropic","claude-test",'
+        b'[[0,0,0,{"type":"thinking","thinking":"Let me see.","signature":"c2ln"}]]]',
+    ),
 ]
 
 
@@ -93,7 +99,7 @@ def test_a_reply_is_the_same_wherever_it_is_cut(sizes):
     """The same sans I/O, at any borders at all."""
     import orjson
 
-    wire, bytes_read, reader, events = sse(*WHOLE), SseReader(), Reader(FAILURES, "m"), []
+    wire, bytes_read, reader, events = sse(*WHOLE), SseReader(), Reader(FAILURES, "claude-test"), []
     turn = 0
     while wire:
         size = sizes[turn % len(sizes)]

@@ -11,6 +11,7 @@ from ollama_bridge.backends.anthropic_request import prepare
 from ollama_bridge.chat import Image, Message, Rules, Tool
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import ToolCall
+from ollama_bridge.history import NOTHING_SAID
 from upstream import Upstream, sse
 
 PNG = Image("iVBORw0KGgo=", "image/png")
@@ -310,8 +311,7 @@ def test_a_conversation_starts_with_the_user():
     alone = body(Message("system", "Write a poem."))
     assert alone["messages"] == [user("Write a poem.")]
     assert "system" not in alone
-    with pytest.raises(InvalidRequest, match="empty"):
-        body(Message("user", ""))
+    assert body(Message("user", ""))["messages"] == [user(NOTHING_SAID)]
 
 
 @pytest.mark.parametrize("kind", ["image/bmp", "image/heic", "application/octet-stream"])

@@ -107,7 +107,12 @@ async def test_a_whole_reply(path, seed):
         TextDelta("🎉"),
         ToolCall(made_up, "add", {"b": 1, "a": 2}),
         ToolCall("own", "now", {}),
-        Finish("tool_calls", USAGE, "STOP"),
+        Finish(
+            "tool_calls",
+            USAGE,
+            "STOP",
+            b'["google","gemini-3-flash",[[0,6,1,{"thoughtSignature":"c2ln"}]]]',
+        ),
     ]
     assert list(events[3].arguments) == ["b", "a"]
 

@@ -6,6 +6,7 @@ from ollama_bridge.backends.google_params import BUDGETS, LEVELS, UNSIGNED_CALL,
 from ollama_bridge.chat import ChatRequest, Image, Message, Rules, Target, Tool
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import ToolCall
+from ollama_bridge.history import NOTHING_SAID
 
 ALL_OPTIONS = frozenset(
     {"temperature", "top_p", "top_k", "seed", "stop", "presence_penalty", "frequency_penalty", "logprobs"}
@@ -192,9 +193,15 @@ def test_names_of_tools_fit_googles_alphabet():
     assert body["contents"][2]["parts"][0]["functionResponse"]["name"] == "_2fa"
 
 
-def test_an_empty_conversation_is_the_clients_mistake():
-    with pytest.raises(InvalidRequest, match="empty"):
-        body_of(Message("user", " "))
+def test_a_conversation_that_says_nothing_is_asked_all_the_same():
+    """A real server answers it."""
+    assert body_of(Message("user", " "))["contents"][0]["parts"] == [{"text": NOTHING_SAID}]
+
+
+def test_a_conversation_that_begins_with_the_assistant_gets_a_turn_before_it():
+    """A function call has to follow a turn of the user's."""
+    talk = (Message("assistant", tool_calls=(ToolCall("", "look"),)), Message("user", "x"))
+    assert [turn["role"] for turn in body_of(*talk)["contents"]] == ["user", "model", "user"]
 
 
 def test_all_options():

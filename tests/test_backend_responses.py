@@ -151,7 +151,7 @@ async def test_the_whole_request():
                 "strict": False,
             }
         },
-        "include": ["message.output_text.logprobs"],
+        "include": ["reasoning.encrypted_content", "message.output_text.logprobs"],
         "top_logprobs": 3,
         "temperature": 2.0,
         "top_p": 0.9,

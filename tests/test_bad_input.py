@@ -43,12 +43,12 @@ async def say(url: str, *pieces: bytes, end: bool = False) -> Got:
 
 
 def chunked(*chunks: bytes, path="/api/chat") -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     return head + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
 
 
 def half(body: bytes = b'{"model":"demo"', path="/api/chat") -> bytes:
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode() + body
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n".encode() + body
 
 
 # ------------------------------------------------------------------------------------------------- bodies
@@ -130,7 +130,9 @@ async def test_100_megabytes_are_refused_unread():
     piece = b"x" * MB
     async with daemon() as it:
         reader, writer = await connect(it.url)
-        writer.write(f"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: {100 * MB}\r\n\r\n".encode())
+        writer.write(
+            f"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: {100 * MB}\r\n\r\n".encode()
+        )
         tracemalloc.start()
         try:
             for _ in range(100):
@@ -161,7 +163,7 @@ async def test_a_body_of_unknown_length_is_read_no_further_than_the_limit():
 async def test_a_client_that_waits_for_leave_to_send():
     """`Expect: 100-continue`, as curl sends with large bodies."""
     body = json.dumps(HELLO).encode()
-    head = request("http://x", "POST", "/api/chat", body, {"Expect": "100-continue"})[: -len(body)]
+    head = request("http://localhost", "POST", "/api/chat", body, {"Expect": "100-continue"})[: -len(body)]
     async with daemon() as it:
         reader, writer = await connect(it.url)
         writer.write(head)
@@ -217,7 +219,7 @@ async def test_half_a_body_and_silence(monkeypatch):
 
 async def test_chunks_that_are_none():
     """400, whether the fault comes with the head or later, and the connection is closed."""
-    patient = chunked().replace(b"Host: x", b"Host: x\r\nExpect: 100-continue")
+    patient = chunked().replace(b"Host: localhost", b"Host: localhost\r\nExpect: 100-continue")
     async with daemon() as it:
         at_once = await say(it.url, chunked() + b"zz\r\n\r\n")
         reader, writer = await connect(it.url)
@@ -254,29 +256,33 @@ SECRET = b"sk-ant-do-not-show-me"
     [
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         (b"hello there\r\n\r\n", 400),
-        (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", 400),
-        (b"GET api HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-        (b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-        (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-        (b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET api HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + SECRET + b"\x00\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"a" * 70_000 + b"\r\n\r\n", 431),
-        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 1_001 + b"\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 900 + b"\r\n", 200),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"a" * 60_000 + b"\r\n\r\n", 200),
-        (b"GET / HTTP/1.1\r\nHost: [::1\r\nX-Odd: \xff\xfe\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + SECRET + b"\x00\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: abc\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400),
+        (
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            400,
+        ),
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nCookie: " + b"a" * 70_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 1_001 + b"\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 900 + b"\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nCookie: " + b"a" * 60_000 + b"\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", 403),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Odd: \xff\xfe\r\n\r\n", 200),
         (b"GET / HTTP/1.0\r\n\r\n", 200),
-        (b"GET http://elsewhere/api/version HTTP/1.1\r\nHost: x\r\n\r\n", 200),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 200),
-        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 404),
-        (b"CONNECT a:443 HTTP/1.1\r\nHost: x\r\n\r\n", 404),
-        (b"GET /a%0Ab%ff%00=%22c HTTP/1.1\r\nHost: x\r\n\r\n", 404),
-        (b"POST /api/chat HTTP/1.1\r\nHost: x\r\nExpect: wonders\r\nContent-Length: 0\r\n\r\n", 417),
+        (b"GET http://elsewhere/api/version HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 200),
+        (b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 404),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"GET /a%0Ab%ff%00=%22c HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nExpect: wonders\r\nContent-Length: 0\r\n\r\n", 417),
     ],
     ids=lambda value: repr(value[:50]) if isinstance(value, bytes) else "",
 )

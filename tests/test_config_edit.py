@@ -248,7 +248,8 @@ name = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,8}(:[A-Za-z0-9_][a-z0-9]{0,3
 @settings(deadline=None, max_examples=25)  # three flushes to the disk take what they take
 @given(
     st.lists(name, min_size=1, max_size=5, unique_by=lambda text: text.lower().partition(":")[0]),
-    st.text("aä :#'\"-,[]{}\n"),  # ruamel writes some other texts so that nobody can read them
+    # ruamel writes some other texts so that nobody can read them, and some that begin with a colon.
+    st.text("aä :#'\"-,[]{}\n").filter(lambda text: not text.startswith(":")),
     st.text().map(lambda text: text.replace("$", "")),
     st.randoms(),
     st.sampled_from([None, True, False]),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ollama_bridge.chat import Image, Message
 from ollama_bridge.events import ToolCall
-from ollama_bridge.history import NO_RESULT, call_id, repair
+from ollama_bridge.history import NO_RESULT, NOTHING_SAID, call_id, repair
 
 text = st.sampled_from(["", " ", "alpha", "beta", "gamma\n"])
 ids = st.sampled_from(["", "call_0", "call_1", "toolu_abc", "not valid!", call_id(1, 0, "look")])
@@ -48,16 +48,16 @@ def test_results_stand_behind_their_calls_one_each(messages):
 
 @given(conversation)
 def test_nothing_said_is_lost(messages):
-    """Every text that is more than white space, every call and every image is still there."""
+    """Every text that is more than white space, every call and every image is still there, if not every thought."""
     repaired = repair(messages)
-    after = "\n".join(part for one in repaired for part in (one.content, one.thinking))
+    after = "\n".join(one.content for one in repaired)
     duplicates = Counter(
         (one.tool_call_id, one.content, one.images)
         for one in messages
         if one.role == "tool" and one.tool_call_id
     )
     for word in ("alpha", "beta", "gamma"):
-        before = sum((one.content + one.thinking).count(word) for one in messages)
+        before = sum(one.content.count(word) for one in messages)
         repeated = sum(n - 1 for (_, content, _), n in duplicates.items() if word in content)
         assert before - repeated <= after.count(word) <= before
     assert Counter(call.name for one in repaired for call in one.tool_calls) == Counter(
@@ -168,3 +168,43 @@ def test_a_healthy_conversation_is_left_alone():
         Message("assistant", "it is there"),
     )
     assert repair(healthy) == healthy
+
+
+def test_results_said_by_the_user_are_results():
+    """Roo Code and avante send them so, in the order of the calls; what comes after them is the user's own."""
+    calls = (ToolCall("", "look"), ToolCall("", "find"))
+    talk = (
+        Message("user", "go"),
+        Message("assistant", tool_calls=calls),
+        Message("user", "seen"),
+        Message("user", "found"),
+        Message("user", "and now?"),
+    )
+    repaired = repair(talk)
+    assert [(one.role, one.content, one.tool_name) for one in repaired[2:]] == [
+        ("tool", "seen", "look"),
+        ("tool", "found", "find"),
+        ("user", "and now?", ""),
+    ]
+
+
+def test_where_tools_answer_the_user_is_the_user():
+    """A client that knows tool messages means what it says."""
+    talk = (
+        Message("assistant", tool_calls=(ToolCall("a", "look"),)),
+        Message("tool", "seen", tool_call_id="a"),
+        Message("assistant", tool_calls=(ToolCall("b", "look"),)),
+        Message("user", "stop that"),
+    )
+    assert [(one.role, one.content) for one in repair(talk)[2:]] == [
+        ("assistant", ""),
+        ("tool", NO_RESULT),
+        ("user", "stop that"),
+    ]
+
+
+def test_a_conversation_that_says_nothing_says_so():
+    """There is always something that a provider accepts; of no messages nothing is made."""
+    silent = (Message("user", " \n"), Message("assistant"))
+    assert repair(silent) == (Message("user", NOTHING_SAID),)
+    assert repair(()) == ()

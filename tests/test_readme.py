@@ -92,7 +92,8 @@ def test_every_key_is_in_the_table_with_its_default():
     assert len(table) == len(rows("Configuration"))
     code = dict(keys())
     assert code["providers.<name>.api_key"] == "`[]`"
-    code["providers.<name>.api_key"] = "`none`"  # the word for it
+    assert code["server.api_keys"] == "`[]`"
+    code["providers.<name>.api_key"] = code["server.api_keys"] = "`none`"  # the word for it
     assert table == code
 
 
@@ -133,7 +134,8 @@ def test_every_environment_variable_is_in_the_table():
 @pytest.mark.parametrize("name", variables())
 def test_every_environment_variable_does_what_the_table_says(name, tmp_path):
     """It reaches its key, and the origin names it."""
-    value = {"OLLAMA_HOST": "0.0.0.0:11500", "LOG_LEVEL": "debug"}.get(name, "12345")
+    values = {"OLLAMA_HOST": "0.0.0.0:11500", "LOG_LEVEL": "debug", "OLLAMA_ORIGINS": "app://*"}
+    value = values.get(name, "12345")
     loaded = Source(tmp_path / "none.yaml", environ={name: value}).load()
     for place in variables()[name]:
         assert loaded.origin(tuple(place.split("."))) == f"environment {name}"

@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 import structlog
 
-from ollama_bridge.backends import anthropic_request, google_params, ollama, openai_chat, responses
+from ollama_bridge.backends import (
+    anthropic_cache,
+    anthropic_request,
+    google_params,
+    ollama,
+    openai_chat,
+    responses,
+)
 from ollama_bridge.catalog import facts_for
 from ollama_bridge.chat import ChatRequest, Message, Rules, Target, Tool, ToolChoice
 from ollama_bridge.events import ToolCall
@@ -191,6 +198,15 @@ def test_a_marked_message_that_says_nothing_marks_nothing():
     """It is not sent at all."""
     history = (Message("user", "a"), Message("assistant", " ", cache="5m"), Message("user", "b"))
     assert marks(anthropic_request.prepare(asking(messages=history)).body) == []
+
+
+def test_thinking_takes_no_mark():
+    """What is cached then ends before it, or nowhere."""
+    text, thinking = {"type": "text", "text": "a"}, {"type": "thinking", "thinking": "b"}
+    anthropic_cache.mark([text, thinking], "5m")
+    anthropic_cache.mark([thinking], "5m")
+    assert "cache_control" in text
+    assert "cache_control" not in thinking
 
 
 @pytest.mark.parametrize(

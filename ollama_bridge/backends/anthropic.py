@@ -10,6 +10,7 @@ from anthropic import AsyncAnthropic, AsyncStream
 
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.anthropic_request import prepare
+from ollama_bridge.backends.anthropic_thinking import Thoughts
 from ollama_bridge.backends.bursts import read_all
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.sdk import (
@@ -38,6 +39,11 @@ STOP_REASONS: Final[Mapping[str, FinishReason]] = {
     "refusal": "refusal",
 }
 """Anthropic's `stop_reason` to ours; a test holds it to the SDK's literal. An unknown one is a stop."""
+
+COUNTED: Final = frozenset(
+    {"messages", "model", "system", "thinking", "tool_choice", "tools", "output_config", "cache_control"}
+)
+"""What of a request is sent to have its tokens counted: the rest is refused there."""
 
 _DECLINED: Final = "The model declined to answer."
 
@@ -87,6 +93,20 @@ class AnthropicBackend:
                         break
                 await settle(batches)
 
+    async def count(self, request: ChatRequest) -> int:
+        """Count the prompt's tokens, which costs nothing; see `chat.Counter`."""
+        model = request.target.model
+        self._failures.key(model)
+        body = {name: value for name, value in prepare(request).body.items() if name in COUNTED}
+        with self._failures.mapped(model):
+            counted: Any = await self._client.post(
+                f"{self._url}/count_tokens",
+                content=encode(body),
+                cast_to=object,
+                options={"max_retries": 0},
+            )
+            return int(counted["input_tokens"])
+
     async def warm(self) -> None:
         """Pay the first call's costs; the transport answers it, no network is touched."""
         async with await self._post(REHEARSAL_URL, b"{}", {}):
@@ -131,6 +151,8 @@ class Reader:
 
     https://platform.claude.com/docs/en/build-with-claude/streaming. Blocks of kinds that no client of ours
     could show (server tools, redacted thinking, citations) pass without a trace, the text in them stays.
+    Signed thinking is sealed into the `Finish` of a reply that calls tools: in answering them it is wanted
+    back. Of other replies nobody wants it.
 
     Args:
         failures: Makes the errors.
@@ -139,8 +161,8 @@ class Reader:
     """
 
     __slots__ = (
-        "_calls", "_failures", "_handlers", "_model", "_said", "_stop", "_tool_names", "_usage",
-        "finished", "moved",
+        "_calls", "_chars", "_failures", "_handlers", "_model", "_stop", "_thoughts", "_told", "_tool_names",
+        "_usage", "finished", "moved",
     )  # fmt: skip
 
     def __init__(self, failures: Failures, model: str, tool_names: Mapping[str, str] | None = None) -> None:
@@ -151,7 +173,9 @@ class Reader:
         self._model = model
         self._tool_names = tool_names or {}
         self._calls: dict[int, _Arguments] = {}
-        self._said = False
+        self._chars = 0
+        self._told = 0  # whole tool calls
+        self._thoughts = Thoughts()
         self._stop: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self._handlers: dict[str, Callable[[dict[str, Any]], Iterable[Event]]] = {
@@ -182,7 +206,10 @@ class Reader:
         if kind == "text_delta":
             return self._text(delta["text"])
         if kind == "thinking_delta":
+            self._thoughts.add("thinking", _checked(delta["thinking"]))
             return _thinking(delta["thinking"])
+        if kind == "signature_delta":
+            self._thoughts.add("signature", _checked(delta["signature"]))
         if kind == "input_json_delta" and (arguments := self._calls.get(payload["index"])):
             arguments.pieces.append(delta["partial_json"])
         return ()
@@ -190,7 +217,7 @@ class Reader:
     def _text(self, text: str) -> Iterable[Event]:
         if not text:
             return ()
-        self._said = True
+        self._chars += len(text)
         return (TextDelta(_checked(text)),)
 
     def _block_start(self, payload: dict[str, Any]) -> Iterable[Event]:
@@ -199,7 +226,10 @@ class Reader:
         if kind == "text":
             return self._text(block.get("text"))
         if kind == "thinking":
+            self._thoughts.begin(block, calls=self._told, chars=self._chars)
             return _thinking(block.get("thinking"))
+        if kind == "redacted_thinking":
+            self._thoughts.begin(block, calls=self._told, chars=self._chars)
         if kind == "tool_use":
             name = _checked(block["name"])
             index = payload["index"]
@@ -213,6 +243,7 @@ class Reader:
         return ()
 
     def _block_stop(self, payload: dict[str, Any]) -> Iterable[Event]:
+        self._thoughts.end()
         arguments = self._calls.get(payload["index"])
         if arguments is None:
             return ()
@@ -221,7 +252,7 @@ class Reader:
         except ValueError:
             return ()  # perhaps cut off at the token limit, which the stop reason will tell
         del self._calls[payload["index"]]
-        self._said = True
+        self._told += 1
         return (call,)
 
     def _start(self, payload: dict[str, Any]) -> Iterable[Event]:
@@ -243,8 +274,9 @@ class Reader:
                 f"the arguments of its call of '{name}' are no JSON object: ask again", self._model
             )
         self.finished = True
-        finish = Finish(reason, _usage(self._usage), detail)
-        if reason == "refusal" and not self._said:
+        sealed = self._thoughts.sealed(self._model) if self._told else b""
+        finish = Finish(reason, _usage(self._usage), detail, sealed)
+        if reason == "refusal" and not self._chars and not self._told:
             explanation = (self._stop.get("stop_details") or {}).get("explanation")
             return (TextDelta(explanation or _DECLINED), finish)
         return (finish,)

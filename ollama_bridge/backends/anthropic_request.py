@@ -4,7 +4,7 @@ What the API refuses (`providers.md` §2) is translated, or dropped with one log
 refuses of one model only is in the model's `Rules`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,11 +13,14 @@ import structlog
 from anthropic import transform_schema
 
 from ollama_bridge.backends import anthropic_cache
+from ollama_bridge.backends.anthropic_thinking import may_begin, signed
+from ollama_bridge.backends.sealing import Kept, laid_out
 from ollama_bridge.backends.tool_choice import choice_for
 from ollama_bridge.backends.tool_names import ToolNames
 from ollama_bridge.chat import ChatRequest, Effort, Image, Message, Tool
 from ollama_bridge.errors import InvalidRequest
-from ollama_bridge.history import repair
+from ollama_bridge.events import ToolCall
+from ollama_bridge.history import BEGINNING, repair
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +43,6 @@ _MIN_BUDGET: Final = 1024
 _EFFORTS: Final[tuple[Effort, ...]] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 _CONTINUE: Final = "Continue your last message exactly where it stopped, without repeating any of it."
-_BEGIN: Final = "(The conversation begins with your message.)"
 _JSON_ONLY: Final = "Answer with one valid JSON value and nothing else: no explanation, no code fence."
 _EMPTY: Final = "(empty)"
 
@@ -68,14 +70,17 @@ def prepare(request: ChatRequest) -> Prepared:
     """
     dropped: list[str] = []
     messages = repair(request.messages)
+    thoughts = [signed(message, request.target.model) for message in messages]
     names = ToolNames(_LONGEST_NAME)
     body: dict[str, Any] = {
         "model": request.target.model,
         "max_tokens": _max_tokens(request),
         "stream": True,
     }
-    system, turns = _conversation(messages, names, dropped)
-    _think(request, messages, body, dropped)
+    _think(request, body, dropped, may_begin=may_begin(messages, thoughts))
+    if not _may_think(request, body):
+        thoughts = [[] for _ in messages]
+    system, turns = _conversation(messages, thoughts, names, dropped)
     _format(request, system, body)
     _end_with_user(request, turns, body)
     if system and not turns:
@@ -104,18 +109,18 @@ def _max_tokens(request: ChatRequest) -> int:
 
 
 def _conversation(
-    messages: Iterable[Message], names: ToolNames, dropped: list[str]
+    messages: Iterable[Message], thoughts: Iterable[list[Kept]], names: ToolNames, dropped: list[str]
 ) -> tuple[list[Block], list[dict[str, Any]]]:
     """The leading system messages, and the turns of user and assistant in alternation."""
     system: list[Block] = []
     turns: list[dict[str, Any]] = []
-    for message in messages:
+    for message, thought in zip(messages, thoughts, strict=True):
         if message.role == "system" and not turns:
             system.append(_text(message.content))
             anthropic_cache.mark(system, message.cache)
             continue
         role = "assistant" if message.role == "assistant" else "user"
-        blocks = _blocks(message, names, dropped)
+        blocks = _blocks(message, thought, names, dropped)
         if not blocks:
             continue
         anthropic_cache.mark(blocks, message.cache)
@@ -125,11 +130,11 @@ def _conversation(
         else:
             turns.append({"role": role, "content": blocks})
     if turns and turns[0]["role"] == "assistant":
-        turns.insert(0, {"role": "user", "content": [_text(_BEGIN)]})
+        turns.insert(0, {"role": "user", "content": [_text(BEGINNING)]})
     return system, turns
 
 
-def _blocks(message: Message, names: ToolNames, dropped: list[str]) -> list[Block]:
+def _blocks(message: Message, thoughts: list[Kept], names: ToolNames, dropped: list[str]) -> list[Block]:
     text = [_text(message.content)] if message.content.strip() else []
     match message.role:
         case "user":
@@ -140,16 +145,7 @@ def _blocks(message: Message, names: ToolNames, dropped: list[str]) -> list[Bloc
         case "assistant":
             if message.images:
                 dropped.append("images of an assistant message")
-            calls = (
-                {
-                    "type": "tool_use",
-                    "id": call.id,
-                    "name": names.to_wire(call.name),
-                    "input": dict(call.arguments),
-                }
-                for call in message.tool_calls
-            )
-            return [*text, *calls]
+            return list(_said(message, thoughts, names))
         case "tool":
             content = [*text, *map(_image, message.images)] if message.images else message.content
             empty = isinstance(content, str) and not content.strip()
@@ -160,6 +156,22 @@ def _blocks(message: Message, names: ToolNames, dropped: list[str]) -> list[Bloc
                     "content": _EMPTY if empty else content,
                 }
             ]
+
+
+def _said(message: Message, thoughts: list[Kept], names: ToolNames) -> Iterator[Block]:
+    """An assistant's turn, its signed thinking as it came and where it came."""
+    for said, thought in laid_out(message, thoughts):
+        if thought:
+            yield thought
+        elif isinstance(said, ToolCall):
+            yield {
+                "type": "tool_use",
+                "id": said.id,
+                "name": names.to_wire(said.name),
+                "input": dict(said.arguments),
+            }
+        elif said and said.strip():
+            yield _text(said)
 
 
 def _text(text: str) -> Block:
@@ -191,9 +203,7 @@ def _end_with_user(request: ChatRequest, turns: list[dict[str, Any]], body: Mapp
 # -------------------------------------------------------------------------------- thinking and format
 
 
-def _think(
-    request: ChatRequest, messages: Iterable[Message], body: dict[str, Any], dropped: list[str]
-) -> None:
+def _think(request: ChatRequest, body: dict[str, Any], dropped: list[str], *, may_begin: bool) -> None:
     """`think` by the model's rules: https://platform.claude.com/docs/en/build-with-claude/thinking."""
     think, rules = request.think, request.target.rules
     if think is None:
@@ -214,17 +224,18 @@ def _think(
         body["thinking"] = {"type": "adaptive", "display": "summarized"}
         if isinstance(think, str) and rules.efforts:
             body["output_config"] = {"effort": _nearest(think, rules.efforts)}
-    elif "budget" in rules.thinking and not _in_tool_loop(messages) and body["max_tokens"] > _MIN_BUDGET:
+    elif "budget" in rules.thinking and may_begin and body["max_tokens"] > _MIN_BUDGET:
         budget = _BUDGETS["medium" if think is True else think]
         body["thinking"] = {"type": "enabled", "budget_tokens": min(budget, body["max_tokens"] - 1)}
     else:
         dropped.append("think")
 
 
-def _in_tool_loop(messages: Iterable[Message]) -> bool:
-    """Whether the last assistant turn called tools: then it would have to start with its signed thinking."""
-    last = [message for message in messages if message.role == "assistant"][-1:]
-    return bool(last and last[0].tool_calls)
+def _may_think(request: ChatRequest, body: Mapping[str, Any]) -> bool:
+    """Whether the model may think in this turn; one that does not has no use for what it thought before."""
+    if "budget" in request.target.rules.thinking:
+        return _thinks(body)
+    return bool(body.get("thinking", {}).get("type") != "disabled")
 
 
 def _thinks(body: Mapping[str, Any]) -> bool:

@@ -32,6 +32,7 @@ from ollama_bridge.backends.session import client_session
 from ollama_bridge.backends.sse import SseReader
 from ollama_bridge.chat import ChatRequest, Reply
 from ollama_bridge.errors import UpstreamError
+from ollama_bridge.tokens import estimate_tokens
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +94,7 @@ class GoogleBackend:
         self._session: aiohttp.ClientSession | None = None
         self._client: genai.Client | None = None
         self._frames: Callable[[str, bytes], Frames] | None = None
+        self._lower: LowerPath | None = None
 
     async def chat(self, request: ChatRequest) -> Reply:
         """Stream the reply.
@@ -122,6 +124,16 @@ class GoogleBackend:
                 async for burst in said:
                     yield burst
 
+    async def count(self, request: ChatRequest) -> int:
+        """Count the prompt's tokens; see `chat.Counter`. The SDK's typed call refuses tools and system prompts."""
+        model = request.target.model
+        await self._open(self._failures.key(model))
+        if self._lower is None:
+            return estimate_tokens(request.messages, request.tools)
+        body = encode({"generateContentRequest": {"model": _named(model), **build(request).body}})
+        with self._failures.mapped(model):
+            return await self._lower.count(model, body)
+
     async def warm(self) -> None:
         """Make the client, which takes tens of milliseconds. Without a key there is nothing to warm."""
         if self._settings.api_keys:
@@ -149,7 +161,8 @@ class GoogleBackend:
                     log.warning("typed google-genai calls in use", reason=misfit)
                     self._frames = TypedPath(self._client).frames
                 else:
-                    self._frames = LowerPath(self._client, self._failures).frames
+                    self._lower = LowerPath(self._client, self._failures)
+                    self._frames = self._lower.frames
             return self._frames
 
 
@@ -225,6 +238,13 @@ class LowerPath:
         finally:
             response.close()  # nothing to do when it was read to its end
 
+    async def count(self, model: str, body: bytes) -> int:
+        """Ask for the number of tokens of a prompt."""
+        request = self._api._build_request("post", f"{_path(model)}:countTokens", {})  # noqa: SLF001
+        request.data = body
+        answer = await self._api._async_request(request, None, stream=False)  # noqa: SLF001
+        return int(orjson.loads(answer.response_stream[0])["totalTokens"])
+
     async def _odd_frames(self, response: aiohttp.ClientResponse, model: str) -> list[Any]:
         """A reply that is no event stream: one error, the plain array that proxies make of it, or a mistake."""
         head = b""
@@ -285,8 +305,12 @@ class TypedPath:
 
 
 def _path(model: str) -> str:
+    return urllib.parse.quote(_named(model))
+
+
+def _named(model: str) -> str:
     """`models/…`, or `tunedModels/…` as the operator wrote it."""
-    return urllib.parse.quote(model if "/" in model else f"models/{model}")
+    return model if "/" in model else f"models/{model}"
 
 
 def _last(payloads: list[bytes]) -> list[Any]:

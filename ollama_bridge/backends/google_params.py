@@ -10,11 +10,14 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from ollama_bridge import media
+from ollama_bridge.backends.google_stream import SIGNED
+from ollama_bridge.backends.sealing import Kept, laid_out, unseal
 from ollama_bridge.backends.tool_choice import choice_for
 from ollama_bridge.backends.tool_names import ToolNames
 from ollama_bridge.chat import ChatRequest, Effort, Message, Tool, ToolChoice
 from ollama_bridge.errors import InvalidRequest
-from ollama_bridge.history import repair
+from ollama_bridge.events import ToolCall
+from ollama_bridge.history import BEGINNING, repair
 
 Json: TypeAlias = dict[str, Any]
 
@@ -52,6 +55,8 @@ BUDGETS: Final[Mapping[Effort, int]] = {
     "high": 24576,
 }
 """`thinkingBudget` in tokens, Gemini 2.5. A model that cannot stop thinking (2.5 Pro) lacks `none` in its rules."""
+
+_SIGNED_FIELDS: Final = {"text": str, "thought": bool, "thoughtSignature": str}
 
 _DYNAMIC_BUDGET: Final = -1
 _LONGEST_NAME: Final = 64
@@ -106,23 +111,45 @@ def _conversation(request: ChatRequest, names: ToolNames) -> tuple[str, list[Jso
             system.append(message.content)
             continue
         role = "model" if message.role == "assistant" else "user"
-        parts = _result(message, names) if message.role == "tool" else _parts(message, names)
+        parts = (
+            _result(message, names)
+            if message.role == "tool"
+            else _parts(message, request.target.model, names)
+        )
         if contents and contents[-1]["role"] == role:  # turns have to alternate
             contents[-1]["parts"] += parts
         elif parts:
             contents.append({"role": role, "parts": parts})
+    if contents and contents[0]["role"] == "model":
+        # A function call has to follow a turn of the user's.
+        contents.insert(0, {"role": "user", "parts": [{"text": BEGINNING}]})
     if "level" in request.target.rules.thinking:
         _sign(contents)
     return "\n\n".join(system), contents
 
 
-def _parts(message: Message, names: ToolNames) -> list[Json]:
-    parts: list[Json] = [{"text": message.content}] if message.content else []
-    parts += _images(message)
-    for call in message.tool_calls:
-        said = {"id": call.id, "name": names.to_wire(call.name), "args": dict(call.arguments)}
-        parts.append({"functionCall": said})
-    return parts
+def _parts(message: Message, model: str, names: ToolNames) -> list[Json]:
+    parts: list[Json] = []
+    for said, piece in laid_out(message, _signed(message, model)):
+        # A part with a signature is not to be joined with one that has none.
+        beside = piece or {}
+        if isinstance(said, ToolCall):
+            call = {"id": said.id, "name": names.to_wire(said.name), "args": dict(said.arguments)}
+            parts.append({"functionCall": call, **beside})
+        else:
+            parts.append({"text": said or "", **beside})
+    return [*parts, *_images(message)]
+
+
+def _signed(message: Message, model: str) -> list[Kept]:
+    if not message.sealed:
+        return []
+    return [
+        kept
+        for kept in unseal(SIGNED, model, message.sealed)
+        if isinstance(kept.piece.get("thoughtSignature"), str)
+        and all(type(value) is _SIGNED_FIELDS.get(name) for name, value in kept.piece.items())
+    ]
 
 
 def _images(message: Message) -> list[Json]:
@@ -155,7 +182,7 @@ def _as_object(content: str) -> Json:
 def _sign(contents: Sequence[Json]) -> None:
     for content in contents:
         if first := next((part for part in content["parts"] if "functionCall" in part), None):
-            first["thoughtSignature"] = UNSIGNED_CALL
+            first.setdefault("thoughtSignature", UNSIGNED_CALL)
 
 
 def _declaration(tool: Tool, names: ToolNames) -> Json:

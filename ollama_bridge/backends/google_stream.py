@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
+from ollama_bridge.backends.sealing import CALL, Kept, seal
 from ollama_bridge.errors import UpstreamBroken, UpstreamError
 from ollama_bridge.events import (
     Event,
@@ -24,6 +25,9 @@ from ollama_bridge.events import (
 
 Json: TypeAlias = Mapping[str, Any]
 ErrorOf: TypeAlias = Callable[[Json], UpstreamError]
+
+SIGNED: Final = "google"
+"""The kind of what this backend seals: what stood in a part beside its text or call, the signature above all."""
 
 FINISH_REASONS: Final[Mapping[str, FinishReason | Literal["broken"]]] = {
     "STOP": "stop",
@@ -93,9 +97,10 @@ class GenerateReader:
         self._usage: Json = {}
         self._finish = ""
         self._blocked = ""
-        self._spoke = False
+        self._chars = 0
         self._calls = 0
         self._partial: PartialCall | None = None
+        self._signed: list[Kept] = []
 
     def feed(self, frame: Any) -> list[Event]:
         """The events of one frame.
@@ -126,7 +131,8 @@ class GenerateReader:
         if reason == "stop" and self._calls:
             reason = "tool_calls"
         explanation = self._explained(self._finish) if reason == "refusal" else []
-        return [*explanation, Finish(reason, self._counted(), self._finish)]
+        sealed = seal(SIGNED, self._model, self._signed)
+        return [*explanation, Finish(reason, self._counted(), self._finish, sealed)]
 
     def _read(self, frame: Any) -> list[Event]:
         events: list[Event] = []
@@ -138,13 +144,15 @@ class GenerateReader:
             self._blocked = str(blocked)
         for candidate in (frame.get("candidates") or ())[:1]:
             for part in (candidate.get("content") or {}).get("parts") or ():
+                if signature := part.get("thoughtSignature"):
+                    self._sign(part, signature)
                 if text := part.get("text"):
                     if type(text) is not str:
                         raise TypeError("text")
                     if part.get("thought"):
                         events.append(ThinkingDelta(text))
                     else:
-                        self._spoke = True
+                        self._chars += len(text)
                         events.append(TextDelta(text))
                 elif (call := part.get("functionCall")) is not None:
                     events += self._called(call, frame)
@@ -153,6 +161,17 @@ class GenerateReader:
             if finish := candidate.get("finishReason"):
                 self._finish = str(finish)
         return events
+
+    def _sign(self, part: Json, signature: str) -> None:
+        """Keep a signature. Not all parts have one: with parallel calls the first, with text often an empty last."""
+        piece = {"thoughtSignature": signature}
+        text = part.get("text") or ""
+        if "functionCall" in part:
+            self._signed.append(Kept(self._calls, self._chars, CALL, piece))
+        elif part.get("thought"):
+            self._signed.append(Kept(self._calls, self._chars, 0, {"text": text, "thought": True, **piece}))
+        elif "text" in part:
+            self._signed.append(Kept(self._calls, self._chars, len(text), piece))
 
     def _called(self, call: Json, frame: Json) -> list[Event]:
         """Calls come whole, except when the provider streams arguments: then in parts, until one without more."""
@@ -169,7 +188,7 @@ class GenerateReader:
         return [ToolCall(call_id, self._names.get(whole.name, whole.name), whole.arguments)]
 
     def _explained(self, word: str) -> list[Event]:
-        if self._spoke or self._calls:
+        if self._chars or self._calls:
             return []
         why = _EXPLANATIONS.get(word, "it gave no further explanation")
         return [TextDelta(f"[{self._model} declined to answer: {why} ({word}).]")]

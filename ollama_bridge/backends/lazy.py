@@ -12,6 +12,7 @@ from contextlib import aclosing
 from ollama_bridge.backends import BACKENDS, ProviderSettings
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Provider, Reply
 from ollama_bridge.errors import InvalidRequest, UpstreamRejected
+from ollama_bridge.tokens import estimate_tokens
 
 
 class LazyProvider:
@@ -47,6 +48,14 @@ class LazyProvider:
             )
         answer: Embeddings = await embed(request)
         return answer
+
+    async def count(self, request: ChatRequest) -> int:
+        """Load if need be, then count; a kind of provider that cannot count is spared the question."""
+        count = getattr(await self._provider(), "count", None)
+        if count is None:
+            return estimate_tokens(request.messages, request.tools)
+        counted: int = await count(request)
+        return counted
 
     async def warm(self) -> None:
         """Import, construct, and pay first-use costs."""

@@ -31,6 +31,7 @@ from ollama_bridge.chat import ChatRequest, Message, Reply
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import Event
 from ollama_bridge.history import repair
+from ollama_bridge.tokens import estimate_tokens
 
 log = structlog.get_logger(__name__)
 
@@ -126,7 +127,7 @@ class OpenAIBackend:
         if self._is_openai:
             self._failures.key(model)
         api = _APIS[self._settings.api or request.target.rules.api]
-        messages = _conversation(request)
+        messages = conversation(request)
         prepared = api.prepare(request, messages, is_openai=self._is_openai)
         content = encode(prepared.body)
         if prepared.dropped:
@@ -159,6 +160,23 @@ class OpenAIBackend:
                 if last := _rest(reader, words):
                     yield last
 
+    async def count(self, request: ChatRequest) -> int:
+        """Let OpenAI count the prompt's tokens; nobody else who speaks its APIs can. See `chat.Counter`."""
+        model = request.target.model
+        if not self._is_openai or (self._settings.api or request.target.rules.api) != "responses":
+            return estimate_tokens(request.messages, request.tools)
+        self._failures.key(model)
+        body = responses.prepare(request, conversation(request), is_openai=True).body
+        asked = {name: value for name, value in body.items() if name in responses.COUNTED}
+        with self._failures.mapped(model):
+            counted: Any = await self._client.post(
+                self._url + _APIS["responses"].path + "/input_tokens",
+                content=encode(asked),
+                cast_to=object,
+                options={"headers": self._headers, "max_retries": 0},
+            )
+            return int(counted["input_tokens"])
+
     async def warm(self) -> None:
         """Go once through all of the SDK that a request goes through, without a network."""
         stream = await self._post(REHEARSAL_URL, b"{}")
@@ -190,7 +208,12 @@ def _is_openai(base_url: str | None) -> bool:
     return host == "api.openai.com" or host.endswith(".api.openai.com")
 
 
-def _conversation(request: ChatRequest) -> tuple[Message, ...]:
+def conversation(request: ChatRequest) -> tuple[Message, ...]:
+    """The request's messages, repaired; where the model wants the user's word last, it gets it.
+
+    Raises:
+        InvalidRequest: There are none.
+    """
     messages = repair(request.messages)
     if not messages:
         raise InvalidRequest("the conversation is empty: there is nothing to answer")

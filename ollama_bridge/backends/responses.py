@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 from ollama_bridge.backends import openai_wire as wire
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.openai_wire import Prepared
+from ollama_bridge.backends.sealing import Kept, laid_out, seal, unseal
 from ollama_bridge.backends.tool_choice import choice_for
 from ollama_bridge.chat import ChatRequest, Message, ToolChoice
 from ollama_bridge.errors import UpstreamBroken
@@ -33,9 +34,20 @@ INCOMPLETE: Final[Mapping[str, FinishReason]] = {
 }
 """`incomplete_details.reason` to ours; an unknown one counts as `length`: the answer is not whole."""
 
+SIGNED: Final = "responses"
+"""The kind of what this backend seals: `reasoning` items, and the `phase` of messages."""
+
 MIN_OUTPUT_TOKENS: Final = 16
 """The least the API takes as `max_output_tokens`."""
 
+COUNTED: Final = frozenset(
+    {"model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "text"}
+)
+"""What of a request is sent to have its tokens counted: the rest is refused there."""
+
+# What of an item goes back. Not its id: what is not stored cannot be found by one, and that is an error.
+_REASONING: Final = {"summary": list, "encrypted_content": str}
+_PHASE: Final = {"phase": str}
 _NAMES: Final = {"temperature": "temperature", "top_p": "top_p"}
 
 
@@ -69,9 +81,12 @@ def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: boo
         body["reasoning"] = reasoning
     if request.format is not None:
         _format(body, request, messages[spoken:])
+    include = ["reasoning.encrypted_content"] if _reasons_between_tools(request, is_openai=is_openai) else []
     if wire.wants_logprobs(request, prepared):
-        body["include"] = ["message.output_text.logprobs"]
+        include.append("message.output_text.logprobs")
         body["top_logprobs"] = request.top_logprobs
+    if include:
+        body["include"] = include
     body.update(prepared.sampling)
     return prepared
 
@@ -84,6 +99,12 @@ def _choose(request: ChatRequest, prepared: Prepared) -> None:
             prepared.body["tool_choice"] = mode
     if request.parallel_tool_calls is False:
         prepared.body["parallel_tool_calls"] = False
+
+
+def _reasons_between_tools(request: ChatRequest, *, is_openai: bool) -> bool:
+    """Whether the reply may hold reasoning that its next turn is better with. Others' servers may not know it."""
+    rules = request.target.rules
+    return bool(request.tools) and wire.thinks(rules) and (is_openai or rules.api == "responses")
 
 
 def _reasoning(request: ChatRequest) -> dict[str, str]:
@@ -124,10 +145,24 @@ def _items(message: Message, prepared: Prepared) -> Iterator[dict[str, Any]]:
             "output": _content(message),
         }
     else:
-        if message.content:
-            yield {"role": "assistant", "content": message.content}
-        for call in message.tool_calls:
-            yield {"type": "function_call", "call_id": call.id, **prepared.call(call)}
+        for said, piece in laid_out(message, _kept(message, prepared.body["model"])):
+            if isinstance(said, ToolCall):
+                yield {"type": "function_call", "call_id": said.id, **prepared.call(said)}
+            elif said:
+                yield {"role": "assistant", "content": said, **(piece or {})}
+            elif piece and "encrypted_content" in piece:
+                yield {"type": "reasoning", **piece}
+
+
+def _kept(message: Message, model: str) -> list[Kept]:
+    if not message.sealed:
+        return []
+    return [
+        kept
+        for kept in unseal(SIGNED, model, message.sealed)
+        if {name: type(value) for name, value in kept.piece.items()}
+        == (_PHASE if kept.covers else _REASONING)
+    ]
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:
@@ -174,9 +209,10 @@ class ResponsesReader:
         self._wants_logprobs = logprobs
         self._logprobs: tuple[TokenLogprob, ...] = ()
         self._calls = 0
+        self._chars = 0
+        self._kept: list[Kept] = []
         self._has_half_call = False
         self._refused = False
-        self._spoke = False
         self._thought = False
 
     def feed(self, event: Any) -> Iterable[Event]:
@@ -205,7 +241,7 @@ class ResponsesReader:
             raise TypeError("a delta that is no text")
         if not text:
             return ()
-        self._spoke = True
+        self._chars += len(text)
         found, self._logprobs = self._logprobs, ()
         return (TextDelta(text, found),)
 
@@ -229,6 +265,7 @@ class ResponsesReader:
     def _item(self, event: dict[str, Any]) -> Iterable[Event]:
         item = event["item"]
         if item.get("type") != "function_call":
+            self._keep(item)
             return ()
         arguments = wire.call_arguments(item.get("arguments"))
         if arguments is None or not item.get("name"):
@@ -238,6 +275,22 @@ class ResponsesReader:
         self._calls += 1
         name = self._tool_names.get(item["name"], item["name"])
         return (ToolCall(item.get("call_id") or item.get("id") or made, name, arguments),)
+
+    def _keep(self, item: dict[str, Any]) -> None:
+        """Keep what belongs back into the next request, here and nowhere else complete."""
+        kind = item.get("type")
+        if kind == "reasoning" and item.get("encrypted_content"):
+            piece = {"summary": item.get("summary") or [], "encrypted_content": item["encrypted_content"]}
+            self._kept.append(Kept(self._calls, self._chars, 0, piece))
+        elif kind == "message" and item.get("phase"):
+            texts = (part.get("text") or part.get("refusal") or "" for part in item.get("content") or ())
+            size = sum(map(len, texts))
+            self._kept.append(Kept(self._calls, max(self._chars - size, 0), size, {"phase": item["phase"]}))
+
+    def _sealed(self) -> bytes:
+        """Reasoning is wanted back with the results of the calls it led to; of a last answer, only its phase."""
+        kept = self._kept if self._calls else [one for one in self._kept if "phase" in one.piece]
+        return seal(SIGNED, self._model, kept)
 
     def _completed(self, event: dict[str, Any]) -> Iterable[Event]:
         return self._end(event, "tool_calls" if self._calls else "stop", "completed")
@@ -252,8 +305,8 @@ class ResponsesReader:
         if self._refused:
             reason = "refusal"
         self.done = True
-        finish = Finish(reason, _usage(event["response"].get("usage") or {}), detail)
-        if reason == "refusal" and not self._spoke:
+        finish = Finish(reason, _usage(event["response"].get("usage") or {}), detail, self._sealed())
+        if reason == "refusal" and not self._chars:
             return (TextDelta(wire.FILTERED), finish)
         return (finish,)
 

@@ -66,6 +66,7 @@ def check(ctx: click.Context) -> None:
     """
     where = source(ctx)
     loaded = where.load().config
+    loaded.server.refuse_open_door()
     for note in _notes(loaded):
         click.echo(f"note: {note}", err=True)
     shown = sum(model.enabled for model in loaded.models)
@@ -121,7 +122,7 @@ def _values(loaded: Loaded) -> Iterator[tuple[KeyPath, Any]]:
     values = loaded.config
     for section in ("server", "streaming"):
         for key, value in getattr(values, section):
-            yield (section, key), value
+            yield (section, key), [MASK for _ in value] if key == "api_keys" else value
     yield ("default_max_tokens",), values.default_max_tokens
     yield ("log_level",), values.log_level
     for name, provider in values.providers.items():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _PLACES: Final[Mapping[str, tuple[str, ...]]] = {
     "host": ("server", "host"),
     "port": ("server", "port"),
+    "insecure": ("server", "insecure"),
     "log_level": ("log_level",),
     "chunk_size": ("streaming", "chunk_size"),
     "delay_ms": ("streaming", "delay_ms"),
@@ -27,6 +28,9 @@ _PLACES: Final[Mapping[str, tuple[str, ...]]] = {
 @click.option("--host", help="Name or address to listen on; 0.0.0.0 for every network.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Default: 11434, where clients look for Ollama.")
 @config_options
+@click.option(
+    "--insecure", is_flag=True, default=None, help="Let other machines in without a key, with --host."
+)
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False))
 @click.option("--chunk-size", type=click.IntRange(0), help="Words a line; 0: as they arrive.")
 @click.option("--delay-ms", type=click.IntRange(0, 60_000), help="Milliseconds between lines.")

@@ -13,6 +13,7 @@ from ollama_bridge.config.schema import (
     KeyPath,
     LogLevel,
     Provider,
+    Reasoning,
     Server,
     Streaming,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "KeyPath",
     "LogLevel",
     "Provider",
+    "Reasoning",
     "Server",
     "Streaming",
 ]

@@ -12,6 +12,9 @@ server:
   host: 127.0.0.1              # OLLAMA_HOST; "" for every interface
   port: 11434                  # PORT, or in OLLAMA_HOST
   # max_body_bytes: 67108864   # larger requests are refused
+  # origins: [https://chat.example.com]  # web pages that may ask, beside this machine's. OLLAMA_ORIGINS
+  # api_keys: none             # keys of which clients must bring one; needed with a host that others reach. AUTH_TOKEN
+  # insecure: false            # let other machines in without a key
   # drain_s: 10                # seconds for running answers to end when the daemon stops
 
 streaming:
@@ -20,6 +23,11 @@ streaming:
   # heartbeat_s: 15            # seconds of silence until a stream shows that it lives; 0: never
   # first_event_timeout_s: 300 # seconds a model may think before it says anything
   # idle_timeout_s: 300        # seconds of silence within an answer
+
+reasoning:                     # what providers want back with a later turn, and clients cannot carry
+  # keep: true                 # false: neither in memory nor on disk
+  # max_mb: 64                 # most of it on disk
+  # max_days: 30               # since its last use
 
 # default_max_tokens: 8192     # most tokens of an answer where nothing else says it. DEFAULT_MAX_TOKENS
 log_level: info                # debug, info, warning, error. LOG_LEVEL

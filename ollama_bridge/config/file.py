@@ -34,6 +34,8 @@ CATALOGUE: Final = "catalogue"
 
 VARIABLES: Final[Mapping[str, KeyPath]] = {
     "PORT": ("server", "port"),
+    "OLLAMA_ORIGINS": ("server", "origins"),
+    "AUTH_TOKEN": ("server", "api_keys"),
     "LOG_LEVEL": ("log_level",),
     "DEFAULT_MAX_TOKENS": ("default_max_tokens",),
     "STREAMING_CHUNK_SIZE": ("streaming", "chunk_size"),

@@ -6,7 +6,7 @@ file. A key that nothing reads yet is not accepted: a setting without effect is 
 
 import re
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from ollama_bridge.backends import BACKENDS, ProviderSettings
 from ollama_bridge.catalog import ModelConfig
+from ollama_bridge.errors import ConfigError
 from ollama_bridge.names import InvalidName, parse_name
 
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -50,6 +51,15 @@ default address is our own."""
 
 _CLASS: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 """A kind of one's own: `module:Class`."""
+
+_ORIGIN_SCHEMES: Final = (
+    "http://",
+    "https://",
+    "chrome-extension://",
+    "safari-extension://",
+    "moz-extension://",
+    "ms-browser-extension://",
+)
 
 _CLOUD_SUFFIXES: Final = (":cloud", "-cloud")
 
@@ -105,6 +115,32 @@ def _lower(value: object) -> object:
     return "warning" if level == "warn" else level
 
 
+def _origin_list(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(entry for entry in (part.strip() for part in value.split(",")) if entry)
+    return value
+
+
+def _usable_origin(origin: str) -> str:
+    """As gin-contrib/cors judges it; the real server does not start with one it refuses."""
+    text = origin.strip().lower()
+    if text.count("*") > 1:
+        raise PydanticCustomError("config", "may hold one '*' only")
+    if "*" not in text and not text.startswith(_ORIGIN_SCHEMES):
+        raise PydanticCustomError(
+            "config", "must begin with http://, https:// or a browser extension's scheme, or hold a '*'"
+        )
+    return text
+
+
+def _reaches_others(host: str) -> bool:
+    """Whether other machines can connect to what listens there."""
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
+
+
 ApiKeys: TypeAlias = Annotated[
     tuple[Annotated[SecretStr, AfterValidator(_usable_key)], ...], BeforeValidator(_key_list)
 ]
@@ -132,12 +168,38 @@ class Server(_Section):
         port: 0 lets the system choose one.
         max_body_bytes: Larger request bodies are refused. No provider takes more than 50 MB.
         drain_s: Seconds that running answers have to end when the daemon stops.
+        origins: Web pages that may ask, beside those of this machine; one `*` an entry; `*` alone: all.
+        api_keys: Keys of which clients must bring one; none: nobody needs one.
+        insecure: Whether other machines may connect without a key.
     """
 
     host: Annotated[str, AfterValidator(_bare_host)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 11434
     max_body_bytes: PositiveInt = 64 * 1024 * 1024
     drain_s: NonNegativeFloat = 10.0
+    origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_usable_origin)], ...], BeforeValidator(_origin_list)
+    ] = ()
+    api_keys: ApiKeys = ()
+    insecure: bool = False
+
+    @property
+    def reaches_others(self) -> bool:
+        """Whether other machines can connect."""
+        return _reaches_others(self.host)
+
+    def refuse_open_door(self) -> None:
+        """See to it that nobody serves the network by accident; for those who are about to serve.
+
+        Raises:
+            ConfigError: Other machines could connect, no key is asked of them, and nobody said that it is meant.
+        """
+        if self.reaches_others and not (self.api_keys or self.insecure):
+            raise ConfigError(
+                f"listening on '{self.host or 'every interface'}' lets other machines in, who would spend on your "
+                "keys: demand a key of them (AUTH_TOKEN, or server.api_keys), or say that you mean it "
+                "(--insecure, or server.insecure: true)"
+            )
 
 
 class Streaming(_Section):
@@ -157,6 +219,20 @@ class Streaming(_Section):
     heartbeat_s: NonNegativeFloat = 15.0
     first_event_timeout_s: PositiveFloat = 300.0
     idle_timeout_s: PositiveFloat = 300.0
+
+
+class Reasoning(_Section):
+    """What providers want back with a later turn and no client can carry: signed thinking, encrypted reasoning.
+
+    Args:
+        keep: Whether it is kept, in memory and on disk.
+        max_mb: Most of it on disk, in megabytes; what was used longest ago goes first.
+        max_days: Days since its last use after which it is gone.
+    """
+
+    keep: bool = True
+    max_mb: PositiveInt = 64
+    max_days: PositiveFloat = 30.0
 
 
 class Provider(_Section):
@@ -208,12 +284,14 @@ class Config(_Section):
     SECTIONS: ClassVar[Mapping[str, type[BaseModel]]] = {
         "server": Server,
         "streaming": Streaming,
+        "reasoning": Reasoning,
         "providers": Provider,
         "models": ModelConfig,
     }
 
     server: Server = Server()
     streaming: Streaming = Streaming()
+    reasoning: Reasoning = Reasoning()
     providers: dict[str, Provider] = Field(default_factory=dict)
     models: tuple[ModelConfig, ...] = ()
     default_max_tokens: PositiveInt | None = None
@@ -235,7 +313,7 @@ class Config(_Section):
 
     def secrets(self) -> tuple[str, ...]:
         """Every key and header value, for those who must never show one."""
-        return tuple(
+        return tuple(key.get_secret_value() for key in self.server.api_keys) + tuple(
             secret.get_secret_value()
             for provider in self.providers.values()
             for secret in (*provider.api_key, *provider.headers.values())

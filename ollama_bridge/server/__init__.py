@@ -1,29 +1,40 @@
 """The only floor that speaks HTTP to clients."""
 
 from collections.abc import Callable
+from typing import Final
 
 from aiohttp import web
 
 from ollama_bridge.gateway import Gateway
 from ollama_bridge.server.connection import BACKLOG, Site
+from ollama_bridge.server.guard import Door, Origins, allow_origin, guard
 from ollama_bridge.server.handlers import OllamaHandlers
+from ollama_bridge.server.messages import ANTHROPIC, MessagesHandlers
 from ollama_bridge.server.middleware import exchange, no_server_header
 from ollama_bridge.server.openai import OpenAIHandlers
+from ollama_bridge.server.openai_dialect import OPENAI
 from ollama_bridge.server.responses import ResponsesHandlers
 from ollama_bridge.server.routing import Routes, add_routes
 
-__all__ = ["BACKLOG", "Site", "all_routes", "build_app"]
+__all__ = ["BACKLOG", "Door", "Origins", "Site", "all_routes", "build_app"]
+
+_DIALECTS: Final = {"/v1/messages": ANTHROPIC, "/v1/": OPENAI}
+"""Beginning of a path to how its clients are told of what fails before a handler is asked."""
 
 
-def build_app(current: Callable[[], Gateway], *, max_body_bytes: int) -> web.Application:
+def build_app(
+    current: Callable[[], Gateway], *, door: Callable[[], Door], max_body_bytes: int
+) -> web.Application:
     """The application, to be run with `handler_cancellation` on, and to listen through `Site`.
 
     Args:
         current: The gateway to ask; called once per request, so that a reload shows at the next one.
+        door: Who is let in; called once per request as well.
         max_body_bytes: Larger request bodies are refused with 413.
     """
-    app = web.Application(middlewares=[exchange], client_max_size=max_body_bytes)
+    app = web.Application(middlewares=[exchange, guard(door, _DIALECTS)], client_max_size=max_body_bytes)
     add_routes(app, all_routes(current))
+    app.on_response_prepare.append(allow_origin)
     app.on_response_prepare.append(no_server_header)
     return app
 
@@ -34,4 +45,5 @@ def all_routes(current: Callable[[], Gateway]) -> Routes:
         **OllamaHandlers(current).routes(),
         **OpenAIHandlers(current).routes(),
         **ResponsesHandlers(current).routes(),
+        **MessagesHandlers(current).routes(),
     }

@@ -85,8 +85,8 @@ def read_choice(sent: Any, tools: tuple[Tool, ...]) -> tuple[ToolChoice | None, 
             "type": "allowed_tools",
             "allowed_tools": {"mode": "auto" | "required" as mode, "tools": list(some)},
         }:
-            names = {_name_of(one) for one in some}
-            return _CHOICES[mode], tuple(tool for tool in tools if tool.name in _known(names, tools))
+            allowed = _known({_name_of(one) for one in some}, tools)
+            return _CHOICES[mode], tuple(tool for tool in tools if tool.name in allowed)
         case {"type": "function"}:
             name = _name_of(sent)
             _known({name}, tools)
