@@ -103,6 +103,8 @@ async def test_tools_in_two_turns(wire, stream):
         last = await said(history)
     assert last.output_text == "Sunny in both."
     asked = upstream.requests[1].body.decode()
+    if wire.name == "anthropic":  # what it sealed returns though the wire does not carry it
+        assert '"signature":"c2ln"' in asked.replace(": ", ":")
     for text in ("Weather?", "Let me see.", "Paris", "Rome", *(f"sunny, {call.call_id}" for call in calls)):
         assert asked.count(text) == 1, text
 
