@@ -14,6 +14,7 @@ from ollama_bridge.server.messages import ANTHROPIC, MessagesHandlers
 from ollama_bridge.server.middleware import exchange, no_server_header
 from ollama_bridge.server.openai import OpenAIHandlers
 from ollama_bridge.server.openai_dialect import OPENAI
+from ollama_bridge.server.responses import ResponsesHandlers
 from ollama_bridge.server.routing import Routes, add_routes
 
 __all__ = ["BACKLOG", "Door", "Origins", "Site", "all_routes", "build_app"]
@@ -44,6 +45,7 @@ def all_routes(current: Callable[[], Gateway]) -> Routes:
     return {
         **OllamaHandlers(current).routes(),
         **OpenAIHandlers(current).routes(),
+        **ResponsesHandlers(current).routes(),
         **MessagesHandlers(current).routes(),
         **EmbeddingHandlers(current).routes(),
     }

@@ -7,31 +7,19 @@ and Goose's `options`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from ollama_bridge.catalog import Model
 from ollama_bridge.chat import ChatRequest, Infill, Message, Think, Tool, ToolChoice
 from ollama_bridge.errors import InvalidRequest, ModelNotFound
 from ollama_bridge.infill import recognise
 from ollama_bridge.presets import primed
-from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.calls import check_abilities, lookup_name, refuse_endless
 from ollama_bridge.surfaces.ollama_options import read_format, read_options
 from ollama_bridge.surfaces.openai_errors import converting, decode_body
 from ollama_bridge.surfaces.openai_messages import read_choice, read_messages, read_tools
 from ollama_bridge.surfaces.openai_structs import CHAT, COMPLETION
-
-_EFFORTS: Final[Mapping[str, Think]] = {
-    "minimal": "low",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "xhigh": "max",
-    "ultra": "max",
-    "max": "max",
-    "none": False,
-}
-_EFFORT_WORDS: Final = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
+from ollama_bridge.surfaces.openai_values import read_effort
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,11 +257,7 @@ def _only_one(sent: Mapping[str, Any], name: str) -> None:
 
 def _think(sent: Mapping[str, Any]) -> Think:
     effort = sent["reasoning"].get("effort") if "reasoning" in sent else sent.get("reasoning_effort")
-    if not effort:
-        return None
-    if effort not in _EFFORTS:
-        raise InvalidRequest(f"invalid reasoning value: {gojson.quote(effort)} (must be {_EFFORT_WORDS})")
-    return _EFFORTS[effort]
+    return read_effort(effort or "")
 
 
 def _format(sent: Mapping[str, Any]) -> Any:

@@ -3,26 +3,21 @@
 Everything here raises `InvalidRequest`, in Ollama's words where it has any.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from ollama_bridge import media
 from ollama_bridge.chat import CacheTtl, Image, Message, Role, Tool, ToolChoice
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import ToolCall
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.calls import ROLES
 from ollama_bridge.surfaces.gotypes import IMAGE, Mismatch, kind
+from ollama_bridge.surfaces.openai_values import read_image
 
 _ROLES: Final[Mapping[str, Role]] = {**ROLES, "function": "tool"}
 _GO_NAMES: Final = {"number": "float64", "bool": "bool", "object": "map[string]interface {}"}
 """How Go calls what `content` must not be."""
-
-_data_url: Final = re.compile(r"data:(?P<kind>[^;,]*)(?:;[^;,]*)*?;base64,", re.IGNORECASE)
-_TAKEN_AS_TOLD: Final = frozenset({"", "image/jpeg", "image/jpg", "image/png", "image/webp"})
-"""The kinds of Ollama's list. Of another kind, such as GIF, the bytes must prove that they are an image."""
 
 _CHOICES: Final[Mapping[str, ToolChoice]] = {
     "auto": ToolChoice(),
@@ -179,29 +174,13 @@ def _part(sent: Any) -> _Part:
         case {"type": "text", "text": str(text)} | {"type": "refusal", "refusal": str(text)}:
             return text
         case {"type": "image_url", "image_url": {"url": str(url)} | str(url)}:
-            return _image(url)
+            return read_image(url)
         case {"type": "input_audio", "input_audio": {"data": str(data)}}:
             raise _no_audio(data)
         case {"type": "file"}:
             raise InvalidRequest("file inputs are not currently supported")
         case _:
             raise InvalidRequest("invalid message format")
-
-
-def _image(url: str) -> Image:
-    if url[:8].lower().startswith(("http://", "https://")):
-        raise InvalidRequest("image URLs are not currently supported, please use base64 encoded data instead")
-    head = _data_url.match(url)
-    if head is None:
-        raise InvalidRequest("invalid image input")
-    try:
-        data = IMAGE.read(url[head.end() :])
-    except Mismatch:
-        raise InvalidRequest("invalid image input") from None
-    media_type = media.sniff(data)
-    if not data or (media_type == media.UNKNOWN and head["kind"].lower() not in _TAKEN_AS_TOLD):
-        raise InvalidRequest("invalid image input")
-    return Image(data, media_type)
 
 
 def _no_audio(data: str) -> InvalidRequest:

@@ -1,0 +1,61 @@
+"""Values that mean the same on every `/v1` surface of OpenAI's dialect: images in a text, words for effort."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from ollama_bridge import media
+from ollama_bridge.chat import Image, Think
+from ollama_bridge.errors import InvalidRequest
+from ollama_bridge.surfaces import gojson
+from ollama_bridge.surfaces.gotypes import IMAGE, Mismatch
+
+_EFFORTS: Final[Mapping[str, Think]] = {
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "max",
+    "ultra": "max",
+    "max": "max",
+    "none": False,
+}
+_EFFORT_WORDS: Final = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
+
+_data_url: Final = re.compile(r"data:(?P<kind>[^;,]*)(?:;[^;,]*)*?;base64,", re.IGNORECASE)
+_TAKEN_AS_TOLD: Final = frozenset({"", "image/jpeg", "image/jpg", "image/png", "image/webp"})
+"""The kinds of Ollama's list. Of another kind, such as GIF, the bytes must prove that they are an image."""
+
+
+def read_image(url: str) -> Image:
+    """The image in a data URI.
+
+    Raises:
+        InvalidRequest: 400, in Ollama's words.
+    """
+    if url[:8].lower().startswith(("http://", "https://")):
+        raise InvalidRequest("image URLs are not currently supported, please use base64 encoded data instead")
+    head = _data_url.match(url)
+    if head is None:
+        raise InvalidRequest("invalid image input")
+    try:
+        data = IMAGE.read(url[head.end() :])
+    except Mismatch:
+        raise InvalidRequest("invalid image input") from None
+    media_type = media.sniff(data)
+    if not data or (media_type == media.UNKNOWN and head["kind"].lower() not in _TAKEN_AS_TOLD):
+        raise InvalidRequest("invalid image input")
+    return Image(data, media_type)
+
+
+def read_effort(word: str) -> Think:
+    """How hard to think; of an empty word nothing.
+
+    Raises:
+        InvalidRequest: 400, in Ollama's words.
+    """
+    if not word:
+        return None
+    if word not in _EFFORTS:
+        raise InvalidRequest(f"invalid reasoning value: {gojson.quote(word)} (must be {_EFFORT_WORDS})")
+    return _EFFORTS[word]
