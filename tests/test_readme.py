@@ -19,6 +19,7 @@ from ollama_bridge.cli import _NOUNS, main
 from ollama_bridge.config import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, Config, Server
 from ollama_bridge.config.file import VARIABLES, Source
 from ollama_bridge.server.handlers import OllamaHandlers
+from ollama_bridge.server.manage import ManageHandlers
 from running import ask, running
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +28,7 @@ SETUP = ["pip install . && ollama-bridge serve", "pip install -e '.[test]' && py
 PLACES = {"providers": "providers.<name>.", "models": "models[]."}
 INHERITED = {
     "providers.<name>.kind": "the name",
+    "models[].backend": "required",  # or `from`
     "models[].backend_model": "`name`",
     **{
         f"models[].{key}": "built-in"
@@ -67,7 +69,7 @@ def keys() -> Iterator[tuple[str, object]]:
     """Every key of the file as the README writes it, with its default as the README writes it."""
     for name, model in Config.SECTIONS.items():
         for key, field in model.model_fields.items():
-            place = PLACES.get(name, f"{name}.") + key
+            place = PLACES.get(name, f"{name}.") + (field.alias or key)
             yield place, INHERITED.get(place) or shown(field.get_default(call_default_factory=True))
     for key, field in Config.model_fields.items():
         if key not in Config.SECTIONS:
@@ -142,7 +144,11 @@ def test_every_environment_variable_does_what_the_table_says(name, tmp_path):
 def test_every_route_is_in_the_table():
     """With its methods, in the order of the Allow header."""
     table = {only(quoted(path)): methods.split(", ") for path, methods, _ in rows("Routes")}
-    routes = OllamaHandlers(lambda: pytest.fail("asked for a gateway")).routes()
+    handlers = (
+        OllamaHandlers(lambda: pytest.fail("asked for a gateway")),
+        ManageHandlers(lambda: pytest.fail("asked for a gateway"), lambda _: pytest.fail("edited")),
+    )
+    routes = {path: methods for each in handlers for path, methods in each.routes().items()}
     assert table == {path: list(methods) for path, methods in routes.items()}
 
 

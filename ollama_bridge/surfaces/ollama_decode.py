@@ -15,7 +15,7 @@ its format::
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 
 import orjson
@@ -26,7 +26,7 @@ from ollama_bridge.chat import Capability, ChatRequest, Image, Message, Role, Th
 from ollama_bridge.errors import InvalidRequest, ModelNotFound
 from ollama_bridge.events import ToolCall
 from ollama_bridge.names import InvalidName, normalise_name, parse_name
-from ollama_bridge.presets import primed
+from ollama_bridge.presets import Preset, primed
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.gotypes import decode
 from ollama_bridge.surfaces.ollama_options import read_format, read_options
@@ -86,7 +86,12 @@ class Call:
         return ModelNotFound(self.model)
 
     def _request(
-        self, model: Model, messages: tuple[Message, ...], tools: tuple[Tool, ...], *needs: Capability
+        self,
+        model: Model,
+        messages: tuple[Message, ...],
+        tools: tuple[Tool, ...],
+        *needs: Capability,
+        preset: Preset,
     ) -> ChatRequest:
         """Check in the order of a real server: thinking, other abilities, options, format."""
         options: Mapping[str, Any] = {}
@@ -109,7 +114,7 @@ class Call:
             top_logprobs=self.top_logprobs,
             target=model.target,
         )
-        return primed(request, model.preset)
+        return primed(request, preset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +133,7 @@ class ChatCall(Call):
             InvalidRequest: The model cannot do that (400); an option or the format is wrong (500).
         """
         needs: tuple[Capability, ...] = ("tools",) if self.tools else ()
-        return self._request(model, self.messages, self.tools, *needs)
+        return self._request(model, self.messages, self.tools, *needs, preset=model.preset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +142,7 @@ class GenerateCall(Call):
 
     Args:
         raw: The prompt is complete as it is. Replies then have no `context`.
-        template: Taken and ignored: the providers have their own.
+        template: Instead of the model's own; `templates` says what effect it has.
         context: Taken and ignored: tokens of another model.
     """
 
@@ -158,13 +163,16 @@ class GenerateCall(Call):
         return _lookup_name(self.model)
 
     def request(self, model: Model) -> ChatRequest:
-        """As `ChatCall.request`: the prompt becomes the user's message."""
+        """As `ChatCall.request`: the prompt becomes the user's message; InvalidTemplate (500) too."""
         if self.raw and self.load != "unload" and (self.template or self.system or self.context):
             raise InvalidRequest("raw mode does not support template, system, or context")
         prompt = (Message("user", self.prompt, images=self.images),) if self.prompt else ()
         system = (Message("system", self.system),) if self.system and prompt else ()
         needs: tuple[Capability, ...] = ("insert",) if self.suffix else ()
-        return self._request(model, system + prompt, (), *needs)
+        preset = Preset(options=model.preset.options) if self.raw else model.preset
+        if self.template:
+            preset = replace(preset, template=self.template)
+        return self._request(model, system + prompt, (), *needs, preset=preset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
