@@ -81,5 +81,6 @@ def _unknown_key(path: KeyPath) -> str:
     *above, key = path
     section = Config.SECTIONS.get(str(above[0]), Config) if above else Config
     where = f" in '{dotted(tuple(above))}'" if above else ""
-    hint = suggestion(str(key), section.model_fields) or f"; known: {', '.join(section.model_fields)}"
+    keys = [field.alias or name for name, field in section.model_fields.items()]
+    hint = suggestion(str(key), keys) or f"; known: {', '.join(keys)}"
     return f"unknown key '{mask(str(key))}'{where}{hint}"
