@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ollama_bridge.backends import BACKENDS
@@ -442,6 +442,7 @@ anything = st.recursive(
 
 
 @settings(deadline=None)  # the machine may be busy
+@example({"\n": None})
 @given(st.dictionaries(words | st.text(), anything, max_size=6))
 def test_whatever_a_file_holds_nothing_but_a_config_error_comes_out(tmp_path_factory, data):
     """Any tree of values."""
