@@ -19,7 +19,7 @@ VALID = {
     "_x": "_x:latest",
     "h:80/n/x": "h:80/n/x:latest",
     "http://host/n/x:t": "host/n/x:t",
-    "my-cloud": "my-cloud:latest",
+    "my-cloud-1": "my-cloud-1:latest",
     "MyNs/Copy:V1": "MyNs/Copy:V1",
     f"{'h' * 350}/{'n' * 80}/{LONG}:{'t' * 80}": f"{'h' * 350}/{'n' * 80}/{LONG}:{'t' * 80}",
 }
@@ -97,6 +97,7 @@ async def test_an_unknown_model_is_told_in_the_endpoints_own_words(endpoint, sub
             "nope:cloud": "nope:cloud",
             "nope:120b-cloud": "nope:120b-cloud",
             "nope:local": "nope:latest",
+            "my-cloud": "my-cloud:latest",  # an ordinary name; no model of ours may have it: clients misread it
         }.items():
             with subtests.test(name):
                 got = await ask(daemon.url, "POST", endpoint.path, endpoint.body(model=name))
