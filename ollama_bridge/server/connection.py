@@ -152,9 +152,14 @@ async def read_body(request: web.Request) -> bytes:
         raise InvalidRequest("the request body did not arrive in time", status=408) from None
     except ConnectionError as exc:
         raise ClientLeft from exc
-    if isinstance(request.protocol, Connection) and (fault := request.protocol.fault_of(request.content)):
+    if fault := body_fault(request):
         raise InvalidRequest(fault)
     return body
+
+
+def body_fault(request: web.Request) -> str:
+    """In Go's words, why a body that has ended is incomplete; empty: it is not."""
+    return request.protocol.fault_of(request.content) if isinstance(request.protocol, Connection) else ""
 
 
 def _too_large(request: web.Request) -> BridgeError:
