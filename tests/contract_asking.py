@@ -23,9 +23,7 @@ V1_JSON = "application/json"
 def configured(models: dict[str, list[str]] = ABILITIES, **more: Any) -> Config:
     """A daemon on a free port whose models need no provider."""
     listed = [{"name": name, "backend": "demo", "capabilities": able} for name, able in models.items()]
-    return Config.model_validate(
-        {"server": {"port": 0}, "providers": {"demo": {}}, "models": listed, **more}
-    )
+    return Config.model_validate({"server": {"port": 0}, "providers": {"demo": {}}, "models": listed, **more})
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,11 @@ def without_id(body: bytes) -> str:
 ENDPOINTS = (
     Endpoint("/api/chat", "ChatRequest", "plain", {"messages": HI, "stream": False}),
     Endpoint(
-        "/api/generate", "GenerateRequest", "plain", {"prompt": "hi", "stream": False}, (404, "model '' not found")
+        "/api/generate",
+        "GenerateRequest",
+        "plain",
+        {"prompt": "hi", "stream": False},
+        (404, "model '' not found"),
     ),
     Endpoint("/api/show", "ShowRequest", "plain", echo=""),
     Endpoint("/api/embed", "EmbedRequest", "embed", {"input": "hi"}, (404, "model '' not found")),

@@ -100,7 +100,12 @@ async def test_headers_do_not_change_how_a_body_is_read(endpoint, subtests):
     async with running(configured()) as daemon:
         for kind in kinds:
             with subtests.test(kind):
-                headers = {"Content-Type": kind, "Accept": "image/png", "Authorization": "Bearer x", "x-api-key": "y"}
+                headers = {
+                    "Content-Type": kind,
+                    "Accept": "image/png",
+                    "Authorization": "Bearer x",
+                    "x-api-key": "y",
+                }
                 got = await ask(daemon.url, "POST", endpoint.path, endpoint.body(), headers)
                 assert (got.status, got.headers["Content-Type"]) == (200, endpoint.content_type)
 

@@ -40,9 +40,7 @@ def chat_lines(model, *messages):
 
 
 def chunks(*choices):
-    head = (
-        '{"id":"I","object":"chat.completion.chunk","created":N,"model":"think","system_fingerprint":"fp_ollama"'
-    )
+    head = '{"id":"I","object":"chat.completion.chunk","created":N,"model":"think","system_fingerprint":"fp_ollama"'
     return "".join(f'data: {head},"choices":[{one}}}\n\n' for one in choices) + "data: [DONE]\n\n"
 
 
@@ -92,7 +90,9 @@ EXAMPLES = {
         "/api/chat",
         {**THINK, "tools": TOOLS, "stream": False},
         JSON,
-        chat_lines("think", f'"Calling.","thinking":"Let me think.","tool_calls":[{PARIS},{ROME}]').rstrip("\n"),
+        chat_lines("think", f'"Calling.","thinking":"Let me think.","tool_calls":[{PARIS},{ROME}]').rstrip(
+            "\n"
+        ),
     ),
     "D: the turn that follows": (
         "/api/chat",
@@ -187,7 +187,13 @@ EXAMPLES = {
     ),
     "M: /v1/messages": (
         "/v1/messages",
-        {"model": "jinja", "max_tokens": 9, "messages": user("TOOLS"), "tools": CLAUDES_TOOLS, "stream": True},
+        {
+            "model": "jinja",
+            "max_tokens": 9,
+            "messages": user("TOOLS"),
+            "tools": CLAUDES_TOOLS,
+            "stream": True,
+        },
         SSE,
         events(
             '{"type":"message_start","message":{"id":"I","type":"message","role":"assistant","model":"jinja","content":[],'

@@ -151,4 +151,7 @@ async def test_one_model_of_v1_by_any_name(subtests):
                 assert (got.status, got.json["error"]["message"]) == (400, "invalid model name")
         got = await of("Nope")
         assert (got.status, got.json["error"]["message"]) == (404, "model 'Nope:latest' not found")
-        assert (got.json["error"]["type"], got.headers["Content-Type"]) == ("not_found_error", "application/json")
+        assert (got.json["error"]["type"], got.headers["Content-Type"]) == (
+            "not_found_error",
+            "application/json",
+        )

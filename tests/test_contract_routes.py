@@ -145,7 +145,9 @@ async def test_the_guard_stands_before_every_route(path):
             assert got.headers["Vary"] == "Origin"
 
 
-@pytest.mark.parametrize("path", ["/", "/api/version", "/api/tags", "/api/ps", "/v1/models", "/v1/models/plain"])
+@pytest.mark.parametrize(
+    "path", ["/", "/api/version", "/api/tags", "/api/ps", "/v1/models", "/v1/models/plain"]
+)
 async def test_a_query_is_ignored(path):
     """`/v1/messages?beta=true` is what Claude Code sends."""
     async with running(configured()) as daemon:
