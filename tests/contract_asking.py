@@ -36,6 +36,7 @@ class Endpoint:
         asks: The least that is answered, and in one object; without the model.
         unnamed: What `{}` is told: status and words.
         echo: The key under which the reply repeats the model's name; empty: it does not.
+        key: Where the request names the model.
     """
 
     path: str
@@ -44,6 +45,8 @@ class Endpoint:
     asks: dict[str, Any] = field(default_factory=dict)
     unnamed: tuple[int, str] = (400, "model is required")
     echo: str = "model"
+    method: str = "POST"
+    key: str = "model"
 
     def __str__(self) -> str:
         return self.path
@@ -107,3 +110,16 @@ ENDPOINTS = (
     Endpoint("/v1/messages", "MessagesRequest", "plain", {"max_tokens": 9, "messages": HI}),
     Endpoint("/v1/messages/count_tokens", "MessagesRequest", "plain", {"messages": HI}, echo=""),
 )
+"""Those that only read."""
+
+_INVALID = (400, "invalid model name")
+MANAGING = (
+    Endpoint("/api/pull", "PullRequest", "plain", unnamed=_INVALID, echo=""),
+    Endpoint("/api/push", "PushRequest", "plain", echo=""),
+    Endpoint("/api/create", "CreateRequest", "plain", unnamed=_INVALID, echo=""),
+    Endpoint(
+        "/api/copy", "CopyRequest", "plain", unnamed=(400, 'source "" is invalid'), echo="", key="source"
+    ),
+    Endpoint("/api/delete", "DeleteRequest", "plain", echo="", method="DELETE"),
+)
+"""Those that change what is offered."""

@@ -6,9 +6,10 @@ import json
 import pytest
 import zstandard
 
-from contract_asking import ENDPOINTS, NATIVE_JSON, configured, without_id
+from contract_asking import ENDPOINTS, MANAGING, NATIVE_JSON, configured, without_id
 from running import answer, ask, connect, running
 
+every_endpoint = pytest.mark.parametrize("endpoint", [*ENDPOINTS, *MANAGING], ids=str)
 each_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
 
 MALFORMED = [
@@ -23,39 +24,43 @@ MALFORMED = [
     (b"\xef\xbb\xbf{}", "invalid character 'ï' looking for beginning of value"),
     (b"\x1f\x8b\x08\x00", r"invalid character '\x1f' looking for beginning of value"),
     (b"\x00", r"invalid character '\x00' looking for beginning of value"),
-    (b"[]", "json: cannot unmarshal array into Go value of type {go}"),
-    (b'"x"', "json: cannot unmarshal string into Go value of type {go}"),
-    (b"5 {}", "json: cannot unmarshal number into Go value of type {go}"),
-    (b"true", "json: cannot unmarshal bool into Go value of type {go}"),
-    (b'{"model":5}', "json: cannot unmarshal number into Go struct field {struct}.model of type string"),
-    (b'{"MODEL":[]}', "json: cannot unmarshal array into Go struct field {struct}.model of type string"),
-    (b'{"model":{}} x', "json: cannot unmarshal object into Go struct field {struct}.model of type string"),
+    (b"[]", "json: cannot unmarshal array into Go value of type {go_type}"),
+    (b'"x"', "json: cannot unmarshal string into Go value of type {go_type}"),
+    (b"5 {}", "json: cannot unmarshal number into Go value of type {go_type}"),
+    (b"true", "json: cannot unmarshal bool into Go value of type {go_type}"),
+    (b'{"KEY":5}', "json: cannot unmarshal number into Go struct field {struct}.{key} of type string"),
+    (b'{"key":[]}', "json: cannot unmarshal array into Go struct field {struct}.{key} of type string"),
+    (b'{"Key":{}} x', "json: cannot unmarshal object into Go struct field {struct}.{key} of type string"),
 ]
 
 
-@each_endpoint
+@every_endpoint
 async def test_a_body_that_is_none_is_told_in_gos_words(endpoint, subtests):
     """400 in the surface's own envelope, with a charset and without a line end, whoever reads it."""
     nothing = "EOF" if endpoint.v1 else "missing request body"
     rows = [(b"", nothing), (b" \r\n\t", nothing), *MALFORMED]
     async with running(configured()) as daemon:
-        for body, words in rows:
-            with subtests.test(body):
-                got = await ask(daemon.url, "POST", endpoint.path, body)
-                words = words.replace("{go}", endpoint.go_type).replace("{struct}", endpoint.struct)
+        for sent, told in rows:
+            with subtests.test(sent):
+                body, words = sent, told
+                for spelled in (str.lower, str.upper, str.title):
+                    body = body.replace(spelled("key").encode(), spelled(endpoint.key).encode())
+                got = await ask(daemon.url, endpoint.method, endpoint.path, body)
+                for name in ("go_type", "struct", "key"):
+                    words = words.replace(f"{{{name}}}", getattr(endpoint, name))
                 assert got.status == 400
                 assert without_id(got.body) == endpoint.told(400, words)
                 assert got.headers["Content-Type"] == NATIVE_JSON
                 assert got.headers["Content-Length"] == str(len(got.body))
 
 
-@each_endpoint
+@every_endpoint
 async def test_null_is_an_empty_request(endpoint):
     """As `{}`: told that no model is named, in the endpoint's own way (§4.1)."""
     status, words = endpoint.unnamed
     async with running(configured()) as daemon:
         for body in (b"null", b"{}", b' null{"model":"plain"}', b'{"model":null}', b'{"unknown":1}'):
-            got = await ask(daemon.url, "POST", endpoint.path, body)
+            got = await ask(daemon.url, endpoint.method, endpoint.path, body)
             assert (got.status, without_id(got.body).rstrip("\n")) == (status, endpoint.told(status, words))
 
 

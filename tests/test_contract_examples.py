@@ -126,15 +126,19 @@ EXAMPLES = {
         "/api/chat",
         {"model": "plain", "messages": user("hi"), "logprobs": True, "top_logprobs": 2, "stream": False},
         JSON,
-        '{"model":"plain","created_at":"T","message":{"role":"assistant","content":"Hello \\u003cb\\u003e\\u0026"},'
-        f'"done":true,"done_reason":"stop","logprobs":{logprobs("Hel")[:-1]},{logprobs("lo")[1:]},{METRICS}}}',
+        (
+            '{"model":"plain","created_at":"T","message":{"role":"assistant","content":"Hello \\u003cb\\u003e\\u0026"},'
+            f'"done":true,"done_reason":"stop","logprobs":{logprobs("Hel")[:-1]},{logprobs("lo")[1:]},{METRICS}}}'
+        ),
     ),
     "F: those of a generation come last": (
         "/api/generate",
         {"model": "plain", "prompt": "hi", "raw": True, "logprobs": True, "top_logprobs": 2, "stream": False},
         JSON,
-        '{"model":"plain","created_at":"T","response":"Hello \\u003cb\\u003e\\u0026","done":true,"done_reason":"stop",'
-        f'{METRICS},"logprobs":{logprobs("Hel")[:-1]},{logprobs("lo")[1:]}}}',
+        (
+            '{"model":"plain","created_at":"T","response":"Hello \\u003cb\\u003e\\u0026","done":true,"done_reason":"stop",'
+            f'{METRICS},"logprobs":{logprobs("Hel")[:-1]},{logprobs("lo")[1:]}}}'
+        ),
     ),
     "G: a load": (
         "/api/generate",
@@ -152,8 +156,10 @@ EXAMPLES = {
         "/api/chat",
         {"model": "plain", "messages": user("hi"), "_debug_render_only": True},
         JSON,
-        '{"model":"plain","created_at":"T","message":{"role":"","content":""},"done":false,'
-        '"_debug_info":{"rendered_template":"\\u003c|user|\\u003ehi\\u003c|assistant|\\u003e"}}',
+        (
+            '{"model":"plain","created_at":"T","message":{"role":"","content":""},"done":false,'
+            '"_debug_info":{"rendered_template":"\\u003c|user|\\u003ehi\\u003c|assistant|\\u003e"}}'
+        ),
     ),
     "H: a failure in the middle": (
         "/api/chat",

@@ -40,7 +40,7 @@ INVALID = (
 def both():
     """Models that answer and embed, so that every endpoint may be asked for each."""
     names = [*VALID, "plain"]
-    return configured(dict.fromkeys(names, ["completion", "embedding"]))
+    return configured({name: ["completion", "embedding"] for name in names})
 
 
 @each_endpoint

@@ -233,8 +233,8 @@ FULL["/v1/messages/count_tokens"] = FULL["/v1/messages"]
 ODD = (
     "null", "true", "0", "-1", "1.5", str(2**63), str(2**70), "1e400", "-1e400", "1e308", "1e-400", '""', '"x"',
     r'"\u0000"', r'"\ud800"', r'"\ud83d\ude00"', '"http://x/y"', '"data:,"', "[]", "{}", "[null]", "[[]]", "[{}]",
-    '["x"]', '{"type":null}', '{"type":[]}', '{"type":"text"}', '{"a":{}}', '{"$ref":"#"}', '{"type":"object","properties":'
-    '{"a":{"$ref":"#"}},"required":["a"]}', "[" * 5000 + "]" * 5000, '{"a":' * 300 + "1" + "}" * 300, json.dumps([HI]),
+    '["x"]', '{"type":null}', '{"type":[]}', '{"type":"text"}', '{"a":{}}', '{"$ref":"#"}', ('{"type":"object","properties":'
+    '{"a":{"$ref":"#"}},"required":["a"]}'), "[" * 5000 + "]" * 5000, '{"a":' * 300 + "1" + "}" * 300, json.dumps([HI]),
 )  # fmt: skip
 """In JSON."""
 
