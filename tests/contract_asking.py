@@ -77,7 +77,10 @@ class Endpoint:
         else:
             kind = {400: "invalid_request_error", 404: "not_found_error"}.get(status, "api_error")
             value = {"error": {"message": words, "type": kind, "param": None, "code": None}}
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        for sign in "<>&":
+            text = text.replace(sign, f"\\u{ord(sign):04x}")
+        return text
 
 
 def without_id(body: bytes) -> str:

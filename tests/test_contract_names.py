@@ -1,5 +1,6 @@
 """Names of models through every endpoint: `ollama-api.md` §4.1 and §5 over real sockets."""
 
+import json
 from urllib.parse import quote
 
 import pytest
@@ -155,3 +156,28 @@ async def test_one_model_of_v1_by_any_name(subtests):
             "not_found_error",
             "application/json",
         )
+
+
+@pytest.mark.parametrize("name", INVALID)
+async def test_no_odd_name_is_made_or_removed(name):
+    """Each verb says so in its own words (§4.1), and nothing changes; a push says it in its stream."""
+    shown = json.dumps(name, ensure_ascii=False)[1:-1]
+    async with running(both()) as daemon:
+
+        async def told(method, path, **body):
+            got = await ask(daemon.url, method, path, body)
+            return got.status, got.json["error"]
+
+        before = (await ask(daemon.url, "GET", "/api/tags")).body
+        assert await told("DELETE", "/api/delete", model=name) == (400, f'name "{_go(shown)}" is invalid')
+        for source, destination, which in ((name, "x", "source"), ("plain", name, "destination")):
+            words = f'{which} "{_go(shown)}" is invalid'
+            assert await told("POST", "/api/copy", source=source, destination=destination) == (400, words)
+        for path in ("/api/create", "/api/pull"):
+            assert await told("POST", path, model=name, **{"from": "plain"}) == (400, "invalid model name")
+        assert (await ask(daemon.url, "GET", "/api/tags")).body == before
+
+
+def _go(shown):
+    r"""As Go's `%q` has what JSON writes otherwise."""
+    return shown.replace(r"\u0000", r"\x00")
