@@ -13,7 +13,7 @@ import pytest
 
 from contract_asking import HI, TOOL, configured
 from journal import journal
-from running import answer, connect, request, running
+from running import answer, connect, managed, request, running
 
 PNG = "iVBORw0KGgo="
 PNG_URL = f"data:image/png;base64,{PNG}"
@@ -230,6 +230,23 @@ FULL = {
 }
 FULL["/v1/messages/count_tokens"] = FULL["/v1/messages"]
 
+VERBS = {
+    "/api/create": {
+        "model": "mine",
+        "name": "mine",
+        "from": "plain",
+        "template": "{{ .Prompt }}",
+        "license": ["x"],
+        "system": "s",
+        "parameters": {"temperature": 1, "stop": ["a"]},
+        "messages": [{"role": "user", "content": "x"}],
+        "stream": False,
+    },
+    "/api/copy": {"source": "plain", "destination": "other"},
+    "/api/delete": {"model": "other", "name": "other"},
+}
+FILE = "providers: {demo: {}}\nmodels: [{name: plain, backend: demo}]\n"
+
 ODD = (
     "null", "true", "0", "-1", "1.5", str(2**63), str(2**70), "1e400", "-1e400", "1e308", "1e-400", '""', '"x"',
     r'"\u0000"', r'"\ud800"', r'"\ud83d\ude00"', '"http://x/y"', '"data:,"', "[]", "{}", "[null]", "[[]]", "[{}]",
@@ -286,13 +303,13 @@ def _fault(path, got):
     return "" if got.status in {400, 404, 500} else f"status {got.status}"
 
 
-async def _ask_all(daemon, path, bodies):
+async def _ask_all(daemon, path, bodies, method="POST"):
     """Over one connection: a request after the other, as a client with keep-alive."""
     faults = []
     reader, writer = await connect(daemon.url)
     try:
         for name, body in bodies:
-            writer.write(request(daemon.url, "POST", path, body))
+            writer.write(request(daemon.url, method, path, body))
             try:
                 async with asyncio.timeout(5):
                     fault = _fault(path, await answer(reader))
@@ -315,6 +332,21 @@ async def test_no_odd_value_is_a_bug(path):
     with journal() as kept:
         async with running(configured()) as daemon:
             faults = await _ask_all(daemon, path, [*streamed, *chosen[half:]])
+    assert faults == []
+    assert kept.alarming == []
+
+
+@pytest.mark.parametrize("path", VERBS)
+async def test_no_odd_value_is_a_bug_of_a_verb(path, tmp_path):
+    """The same, where clients change the configuration; whatever they made of it can be loaded afterwards."""
+    bodies = list(_bodies(VERBS[path]))
+    chosen = random.sample(bodies, min(len(bodies), 100))
+    with journal() as kept:
+        async with managed(tmp_path / "config.yaml", FILE) as daemon:
+            method = "DELETE" if path == "/api/delete" else "POST"
+            faults = await _ask_all(daemon, path, chosen, method)
+        async with managed(tmp_path / "config.yaml", (tmp_path / "config.yaml").read_text()):
+            pass
     assert faults == []
     assert kept.alarming == []
 

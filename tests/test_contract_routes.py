@@ -3,6 +3,7 @@
 import pytest
 
 from contract_asking import configured
+from journal import journal
 from ollama_bridge.server import all_routes
 from running import ask, running
 
@@ -121,6 +122,30 @@ async def test_slashes_and_dots_are_redirected(path, subtests):
                     if method not in {"GET", "HEAD"}:
                         assert (got.body, got.headers["Content-Length"]) == (b"", "0")
                         assert "Content-Type" not in got.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "location", "status"),
+    [
+        ("//a%0d%0aSet-Cookie:%20x=y", "/a%0D%0ASet-Cookie:%20x=y", 307),
+        ("/v1/models/a%0ab/", "/v1/models/a%0Ab", 301),
+        ("/v1/models/a%20b/", "/v1/models/a%20b", 301),
+        ("/v1/models/a%3Fb%23c%25d/", "/v1/models/a%3Fb%23c%25d", 301),
+        ("/v1/models/m:1b@2/", "/v1/models/m:1b@2", 301),
+        ("/v1/models/%E4%BD%A0/?q=%0d%0a+%C3%A9", "/v1/models/%E4%BD%A0?q=%0d%0a+%C3%A9", 301),
+        ("//evil.com/..//api/tags", "/api/tags", 307),
+    ],
+)
+async def test_a_redirect_leads_where_it_says(path, location, status):
+    """What a path holds is escaped again: no line break gets into a header, no question mark into the query."""
+    with journal() as kept:
+        async with running(configured()) as daemon:
+            got = await ask(daemon.url, "GET", path)
+            followed = await ask(daemon.url, "GET", got.headers["Location"])
+    assert (got.status, got.headers["Location"]) == (status, location)
+    assert "Set-Cookie" not in got.headers
+    assert followed.status in {200, 400, 404}
+    assert kept.alarming == []
 
 
 @pytest.mark.parametrize("path", NOWHERE)
