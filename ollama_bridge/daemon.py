@@ -93,6 +93,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._retiring: asyncio.Task[None] | None = None
         self.started = asyncio.Event()
         """Set when requests are accepted."""
         self.url = ""
@@ -227,7 +228,7 @@ class Daemon:
                 before, self._gateway = self._gateway, assemble(new, self._gateway)
                 self._door = replace(_door(new), checks_host=self._door.checks_host)
                 self._config = new
-                self._spawn(before.retire(self._gateway))
+                self._retiring = self._spawn(_retire(before, self._gateway, behind=self._retiring))
                 self._spawn(self._warm())
                 log.info("configuration taken over", models=len(self._gateway.registry.models()))
                 if _fixed(new.server) != _fixed(old.server):
@@ -240,6 +241,13 @@ class Daemon:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _retire(gateway: Gateway, successor: Gateway, *, behind: asyncio.Task[None] | None) -> None:
+    """Close what `successor` has not taken over, behind all earlier gateways: what they handed on they may still use."""
+    if behind is not None:
+        await asyncio.wait({behind})
+    await gateway.retire(successor)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from ollama_bridge.config.file import Source
-from running import ask, managed
+from running import answer, ask, connect, managed, request
 from upstream import Upstream
 from wires import WIRES, Said
 
@@ -486,3 +486,32 @@ async def test_edits_of_the_command_line_and_of_clients_do_not_overwrite_each_ot
         await ask(daemon.url, "POST", "/api/copy", {"source": "one", "destination": "last"})
         listed = await names(daemon.url)
     assert set(listed) >= {"one", "last", *(f"h{n}" for n in range(5)), *(f"c{n}" for n in range(5))}
+
+
+async def test_an_answer_goes_on_whatever_becomes_of_the_configuration(path):
+    """It was begun before a model was made, and its provider is another since: the connection is its own until it ends."""
+    go_on = asyncio.Event()
+    async with bridge(path) as (url, upstream):
+        said = WIRE.stream(Said("Hello there, all of you"))
+        upstream.reply([said[: len(said) // 2], said[len(said) // 2 :]], hold=go_on, held_after=1)
+        reader, writer = await connect(url)
+        body = {"model": "base", "messages": [{"role": "user", "content": "Hi"}], "stream": False}
+        writer.write(request(url, "POST", "/api/chat", body))
+        await upstream.asked.wait()
+        await make(url, model="mario", **{"from": "base"})
+        text = (
+            path.read_text()
+            .replace("api_key: none", "api_key: another")
+            .replace("name: mario", "name: luigi")
+        )
+        path.write_text(text)
+        async with asyncio.timeout(10):
+            while "luigi" not in await names(url):  # noqa: ASYNC110 - a client of another process polls as well
+                await asyncio.sleep(0.05)
+        go_on.set()
+        got = await answer(reader)
+        writer.close()
+        assert got.json["message"]["content"] == "Hello there, all of you"
+        upstream.only(WIRE.stream(Said("Hi")))
+        await chat(url, "luigi", "Hi")
+        assert upstream.requests[-1].headers["authorization"] == "Bearer another"

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from ollama_bridge.errors import Unauthorized
-from ollama_bridge.server.middleware import DIALECT, Dialect
+from ollama_bridge.server.middleware import DIALECT, SHOWN, Dialect
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -62,8 +62,6 @@ _LOCAL_SUFFIXES: Final = (".localhost", ".local", ".internal")
 _WITH_PORT: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:]*)):([^:\[\]]*)\Z")
 _OPEN_PATHS: Final = frozenset({"/"})
 """Answered without a client key: whether somebody is there may be known, and health checks carry none."""
-
-_SHOWN: Final = 200  # characters of what a client chose, in a line of the log
 
 log = structlog.get_logger(__name__)
 
@@ -131,7 +129,7 @@ def guard(current: Callable[[], Door], dialects: Mapping[str, Dialect]) -> Middl
         origin = request.headers.get("Origin", "")
         if origin and origin not in {f"http://{host}", f"https://{host}"}:
             if not door.origins.allow(origin):
-                log.warning("refused a web page; OLLAMA_ORIGINS would allow it", origin=origin[:_SHOWN])
+                log.warning("refused a web page; OLLAMA_ORIGINS would allow it", origin=origin[:SHOWN])
                 return web.Response(status=403)
             request[_ALLOWED] = "*" if door.origins.any else origin
             if request.method == "OPTIONS":
@@ -139,7 +137,7 @@ def guard(current: Callable[[], Door], dialects: Mapping[str, Dialect]) -> Middl
         if door.checks_host:
             kind = _host_kind(host)
             if not kind:
-                log.warning("refused a Host that is not this machine", host=host[:_SHOWN])
+                log.warning("refused a Host that is not this machine", host=host[:SHOWN])
                 return web.Response(status=403)
             if kind == "name" and request.method == "OPTIONS":
                 return web.Response(status=204)

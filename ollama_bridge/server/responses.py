@@ -11,14 +11,14 @@ from ollama_bridge.events import Finish
 from ollama_bridge.gateway import Gateway
 from ollama_bridge.server.answering import answer_call, decoded, found, note_call
 from ollama_bridge.server.delivery import deliver
-from ollama_bridge.server.middleware import DIALECT
+from ollama_bridge.server.middleware import DIALECT, SHOWN
 from ollama_bridge.server.openai_dialect import OPENAI
 from ollama_bridge.server.routing import Routes
 from ollama_bridge.server.v1 import read_v1_body
 from ollama_bridge.surfaces.responses_decode import decode_responses
 from ollama_bridge.surfaces.responses_encode import ResponsesEncoder
 
-_SHOWN: Final = 10  # of the kinds of tools a client sent, in a line of the log
+_KINDS: Final = 10  # of the kinds of tools a client sent, in a line of the log
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +44,8 @@ class ResponsesHandlers:
         gateway = self._current()
         encoder = ResponsesEncoder(call.model, call.echo, forms=call.toolbox.forms)
         if call.toolbox.dropped:
-            kinds = sorted({kind[:40] for kind in call.toolbox.dropped})[:_SHOWN]
-            log.info("tools dropped", kinds=kinds, model=call.model)
+            kinds = sorted({kind[:40] for kind in call.toolbox.dropped})[:_KINDS]
+            log.info("tools dropped", kinds=kinds, model=call.model[:SHOWN])
         if call.messages:
             return await answer_call(request, gateway, call, encoder)
         note_call(request, call)
