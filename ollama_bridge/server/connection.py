@@ -115,7 +115,9 @@ class Connection(web.RequestHandler):
         """Answer what is no HTTP. aiohttp would quote it, in a traceback at ERROR and to the client."""
         if isinstance(exc, ClientLeft):
             raise exc
-        if not isinstance(exc, HttpProcessingError):
+        # aiohttp repeats an `Expect` that it does not know, whatever its bytes; what fails in the application is told
+        # by its middleware and never gets here.
+        if not isinstance(exc, HttpProcessingError | UnicodeEncodeError):
             return super().handle_error(request, status, exc, message)
         log.info("malformed request", fault=type(exc).__name__, client=request.remote)
         if isinstance(exc, LineTooLong):
