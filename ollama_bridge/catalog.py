@@ -95,7 +95,7 @@ class ModelConfig(BaseModel):
         license: Shown to clients.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     name: Annotated[str, Field(min_length=1)]
     display_name: str = ""

@@ -119,4 +119,4 @@ def _child(model: ModelConfig, parent: ModelConfig) -> ModelConfig:
 
 
 def _entry(model: ModelConfig) -> dict[str, Any]:
-    return model.model_dump(by_alias=True, exclude_unset=True)
+    return model.model_dump(exclude_unset=True)

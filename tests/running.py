@@ -57,6 +57,8 @@ class Got:
     status: int
     headers: dict[str, str]
     body: bytes
+    chunks: Sequence[bytes] = ()
+    """Of a chunked body: what one write held each, as clients that parse each network chunk see it."""
 
     @property
     def json(self) -> Any:
@@ -108,11 +110,10 @@ async def answer(reader: asyncio.StreamReader, *, head: bool = False) -> Got:
     if head or status in {204, 304}:
         return Got(status, headers, b"")
     if headers.get("Transfer-Encoding") == "chunked":
-        body = b""
+        chunks = []
         while size := int(await reader.readline(), 16):
-            body += await reader.readexactly(size)
+            chunks.append(await reader.readexactly(size))
             await reader.readline()
         await reader.readline()
-    else:
-        body = await reader.readexactly(int(headers["Content-Length"]))
-    return Got(status, headers, body)
+        return Got(status, headers, b"".join(chunks), chunks)
+    return Got(status, headers, await reader.readexactly(int(headers["Content-Length"])))

@@ -164,7 +164,7 @@ async def test_a_provider_that_is_not_there_and_one_without_a_key():
 
 async def test_a_provider_that_is_silent_is_given_up():
     """Within its own time limit, with 504."""
-    config = VENDOR.config("http://x").model_dump(by_alias=True)
+    config = VENDOR.config("http://x").model_dump()
     async with Upstream() as upstream:
         provider = {**VENDOR.provider, "base_url": upstream.url + VENDOR.base, "timeout_s": 0.2}
         config = {"server": {"port": 0}, "providers": {"acme": provider}, "models": config["models"]}

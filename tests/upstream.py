@@ -13,7 +13,7 @@ import asyncio
 import json
 import random
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -77,9 +77,13 @@ def split_at_random(body: bytes, seed: int, most: int = 40) -> list[bytes]:
 
 
 class Upstream:
-    """Answers with the scripts in order; the last one again and again. Unscripted: 500."""
+    """Answers with the scripts in order; the last one again and again. Unscripted: 500.
 
-    def __init__(self) -> None:
+    With `decide` the answer follows from the request instead.
+    """
+
+    def __init__(self, decide: Callable[[Seen], Script] | None = None) -> None:
+        self.decide = decide
         self.requests: list[Seen] = []
         self.closed_early = asyncio.Event()
         """Set when a client closed its connection while an answer was still being sent."""
@@ -147,7 +151,9 @@ class Upstream:
         self.requests.append(seen)
         self.asked.set()
         self.arrivals.release()
-        if not self._scripts:
+        if self.decide:
+            script = self.decide(seen)
+        elif not self._scripts:
             script = Script([b'{"error":"nothing scripted"}'], 500, {"content-type": "application/json"})
         else:
             script = self._scripts.popleft() if len(self._scripts) > 1 else self._scripts[0]

@@ -19,6 +19,7 @@ class Said:
     thinking: str = ""
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
     ended: str = "stop"  # or "length"
+    first_call: int = 0  # its number in the conversation, of which ids are made
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def anthropic(said: Said) -> bytes:
             [{"type": "text_delta", "text": piece} for piece in _split(said.text)],
         )
     for number, (name, arguments) in enumerate(said.calls):
-        content = {"type": "tool_use", "id": f"toolu_{number}", "name": name, "input": {}}
+        content = {"type": "tool_use", "id": f"toolu_{said.first_call + number}", "name": name, "input": {}}
         pieces = ["", *_split(json.dumps(arguments))]
         block(content, [{"type": "input_json_delta", "partial_json": piece} for piece in pieces])
     reason = "max_tokens" if said.ended == "length" else "tool_use" if said.calls else "end_turn"
@@ -116,7 +117,7 @@ def openai_chat(said: Said) -> bytes:
     for number, (name, arguments) in enumerate(said.calls):
         head = {
             "index": number,
-            "id": f"call_{number}",
+            "id": f"call_{said.first_call + number}",
             "type": "function",
             "function": {"name": name, "arguments": ""},
         }
@@ -159,7 +160,12 @@ def openai_responses(said: Said) -> bytes:
         for piece in _split(said.text)
     ]
     for number, (name, arguments) in enumerate(said.calls):
-        item = {"type": "function_call", "id": f"fc_{number}", "call_id": f"call_{number}", "name": name}
+        item = {
+            "type": "function_call",
+            "id": f"fc_{said.first_call + number}",
+            "call_id": f"call_{said.first_call + number}",
+            "name": name,
+        }
         whole = json.dumps(arguments)
         events += [
             {"type": "response.output_item.added", "output_index": number, "item": {**item, "arguments": ""}},

@@ -136,5 +136,5 @@ def _values(loaded: Loaded) -> Iterator[tuple[KeyPath, Any]]:
         for header in provider.headers:
             yield ("providers", name, "headers", header), MASK
     for index, model in enumerate(values.models):
-        for key, value in model.model_dump(by_alias=True, exclude_defaults=True).items():
+        for key, value in model.model_dump(exclude_defaults=True).items():
             yield ("models", index, key), value
