@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
@@ -25,7 +25,7 @@ from ollama_bridge.catalog_data import (
     UNKNOWN,
     Facts,
 )
-from ollama_bridge.chat import Capability, Target
+from ollama_bridge.chat import Capability, Message, Target
 from ollama_bridge.names import normalise_name
 from ollama_bridge.presets import NOTHING_ADDED, Preset
 
@@ -39,6 +39,7 @@ __all__ = [
     "complete",
     "facts_for",
     "facts_kind",
+    "recognised",
     "renamed",
 ]
 
@@ -60,12 +61,22 @@ _DATE: Final = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$")
 _AFTER_LETTERS: Final = re.compile(r"[^a-z].*")
 
 
+class FirstMessage(BaseModel):
+    """A message with which every conversation with a model begins."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(repr=False)
+
+
 class ModelConfig(BaseModel):
-    """One model as clients see it; everything but `name` and `backend` may be left to the catalogue.
+    """One model as clients see it; everything but `name` and `backend`, or `from`, may be left to the catalogue.
 
     Args:
         name: What clients see and ask for; valid by Ollama's grammar, with or without a tag.
         display_name: For people, in lists.
+        from_: In the file `from`: another model, by its name, that this one is made from. Instead of a backend.
         backend: A key of `providers`.
         backend_model: The model as the provider knows it; default: `name`.
         family: Groups models in clients, and is the prefix of the keys in `model_info`.
@@ -77,13 +88,19 @@ class ModelConfig(BaseModel):
         aliases: Other names it answers to.
         chunk_size: Words a line for this model; None: as `streaming.chunk_size` says.
         delay_ms: Milliseconds between lines for this model; None: as `streaming.delay_ms` says.
+        system: System prompt of conversations that bring none.
+        parameters: Generation options, by Ollama's names, where the client does not set them.
+        messages: How every conversation begins.
+        template: How a prompt is worded: see `templates`.
+        license: Shown to clients.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     name: Annotated[str, Field(min_length=1)]
     display_name: str = ""
-    backend: Annotated[str, Field(min_length=1)]
+    from_: str = Field("", alias="from")
+    backend: str = ""
     backend_model: str = ""
     family: str = ""
     description: str = ""
@@ -94,6 +111,11 @@ class ModelConfig(BaseModel):
     aliases: tuple[str, ...] = ()
     chunk_size: NonNegativeInt | None = None
     delay_ms: NonNegativeInt | None = None
+    system: str = Field("", repr=False)
+    parameters: dict[str, Any] = Field(default_factory=dict, repr=False)
+    messages: tuple[FirstMessage, ...] = ()
+    template: str = Field("", repr=False)
+    license: str = Field("", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +123,7 @@ class Model:
     """A model as it is offered: the operator's configuration, completed from the facts.
 
     Args:
-        config: What the operator wrote, or what the catalogue wrote for them.
+        config: What the operator wrote, or what the catalogue wrote for them, with what it inherits (`lineage`).
         name: As lists show it, always with a tag: `claude-sonnet:latest`.
         display_name: For people; unique among the models on offer.
         family: Also `general.architecture`, the prefix of its keys in `model_info`.
@@ -151,6 +173,16 @@ def facts_for(kind: str, model_id: str) -> Facts:
     return replace(facts, id=model_id, display_name=model_id, offered=False, known=False)
 
 
+def recognised(kind: str, model_id: str) -> bool:
+    """Whether a provider of this kind may well know the model: it has a row, or is of a family that has one."""
+    bare = model_id.lower()
+    if {bare, _DATE.sub("", bare)} & _BY_ID.get(kind, {}).keys():
+        return True
+    # `gemma-4` is of the family `gemma`, `gemma3` is not.
+    families = (prefix.rstrip(".") for prefix, _ in FAMILIES.get(kind, ()) if prefix)
+    return any(bare.startswith((f"{prefix}-", f"{prefix}.")) for prefix in families)
+
+
 def facts_kind(name: str, kind: str, base_url: str | None) -> str:
     """The `kind` to give to `facts_for` and `complete`, for a provider as it is configured.
 
@@ -164,7 +196,7 @@ def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None =
     """Fill in what the operator left out.
 
     Args:
-        config: What the operator wrote, or what the catalogue wrote for them.
+        config: What the operator wrote, or what the catalogue wrote for them, with what it inherits (`lineage`).
         kind: The kind of the provider that `config.backend` names.
         default_max_tokens: `DEFAULT_MAX_TOKENS`: goes before a mere guess of the catalogue.
 
@@ -199,6 +231,7 @@ def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None =
             digest="",
             modified_at=CATALOGUE_DATE,
             target=target,
+            preset=_preset(config),
         )
     )
 
@@ -210,7 +243,7 @@ def renamed(model: Model, display_name: str) -> Model:
 
 def _signed(model: Model) -> Model:
     """Set the digest: over everything clients are told, in an order that never varies."""
-    advertised = (
+    advertised: tuple[Any, ...] = (
         model.name,
         model.display_name,
         model.family,
@@ -219,7 +252,23 @@ def _signed(model: Model) -> Model:
         model.capabilities,
         model.modified_at,
     )
+    added = model.preset
+    if added != NOTHING_ADDED:
+        begin = [(message.role, message.content) for message in added.messages]
+        own = (added.system, begin, added.options, added.template, added.license, added.parent)
+        advertised = (*advertised, own)
     return replace(model, digest=hashlib.sha256(orjson.dumps(advertised)).hexdigest())
+
+
+def _preset(config: ModelConfig) -> Preset:
+    return Preset(
+        system=config.system,
+        messages=tuple(Message(one.role, one.content) for one in config.messages),
+        options=config.parameters,
+        template=config.template,
+        license=config.license,
+        parent=normalise_name(config.from_) if config.from_ else "",
+    )
 
 
 def _facts_elsewhere(model_id: str) -> Facts:

@@ -23,6 +23,7 @@ from aiohttp import web
 
 from ollama_bridge.backends import scrub_environment
 from ollama_bridge.config import API_KEY_VARIABLES, Config, Server
+from ollama_bridge.config.making import Change
 from ollama_bridge.errors import BridgeError, ConfigError
 from ollama_bridge.gateway import Gateway, assemble
 from ollama_bridge.sd_notify import notify, watchdog
@@ -34,12 +35,15 @@ POLL_S: Final = 0.5
 log = structlog.get_logger(__name__)
 
 
-def serve(load: Callable[[], Config], watched: Sequence[Path]) -> None:
+def serve(
+    load: Callable[[], Config], watched: Sequence[Path], change: Callable[[Change], object] | None = None
+) -> None:
     """Serve until told to stop.
 
     Args:
         load: Reads the configuration anew, from all its sources.
         watched: The files it comes from; a change of one of them is a reload.
+        change: Changes the file, whole or not at all; None: there is no file.
 
     Raises:
         ConfigError: The configuration cannot be used, or the port is taken.
@@ -47,7 +51,7 @@ def serve(load: Callable[[], Config], watched: Sequence[Path]) -> None:
     config = load()
     scrub_environment(keep_proxies=any(provider.proxy for provider in config.providers.values()))
     with asyncio.Runner(loop_factory=_event_loop()) as runner:
-        runner.run(Daemon(load, watched, owns_process=True).run(config))
+        runner.run(Daemon(load, watched, change=change, owns_process=True).run(config))
 
 
 def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -66,15 +70,24 @@ class Daemon:
     Args:
         load: Reads the configuration anew.
         watched: The files it comes from.
+        change: Changes the file, whole or not at all; None: there is no file.
         owns_process: Whether nothing else runs in this process, so that its garbage collector is ours to tune.
     """
 
     def __init__(
-        self, load: Callable[[], Config], watched: Sequence[Path], *, owns_process: bool = False
+        self,
+        load: Callable[[], Config],
+        watched: Sequence[Path],
+        *,
+        change: Callable[[Change], object] | None = None,
+        owns_process: bool = False,
     ) -> None:
         self._owns_process = owns_process
         self._load = load
         self._watched = watched
+        self._change = change
+        self._changing = asyncio.Lock()
+        self._config: Config
         self._gateway: Gateway
         self._door: Door
         self._stop = asyncio.Event()
@@ -88,10 +101,14 @@ class Daemon:
         """Serve until `stop` is called or a signal says so."""
         config.server.refuse_open_door()
         listeners = bind(config.server.host, config.server.port)
+        self._config = config
         self._gateway = assemble(config)
         self._door = _door(config)
         app = build_app(
-            lambda: self._gateway, door=lambda: self._door, max_body_bytes=config.server.max_body_bytes
+            lambda: self._gateway,
+            door=lambda: self._door,
+            edit=self.edit,
+            max_body_bytes=config.server.max_body_bytes,
         )
         runner = web.AppRunner(
             app,
@@ -117,9 +134,32 @@ class Daemon:
         """Stop accepting, let answers finish within `drain_s`, end."""
         self._stop.set()
 
+    async def edit(self, change: Change) -> None:
+        """Change the configuration file, and take it over before this returns.
+
+        Once begun it goes on, whoever stops waiting for it.
+
+        Raises:
+            BridgeError: There is no file, it cannot be written, or with the change it could not be used: nothing has
+                changed. Or what `change` raises itself.
+        """
+        if self._change is None:
+            raise BridgeError(
+                "this bridge has no configuration file, and so its models cannot be changed", status=501
+            )
+        task = self._spawn(self._edited(self._change, change))
+        # Who waited may have left: then nobody asks what became of it.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(task)
+
+    async def _edited(self, apply: Callable[[Change], object], change: Change) -> None:
+        async with self._changing:
+            await asyncio.to_thread(apply, change)
+            await self._take_over()
+
     def _announce(self, config: Config) -> None:
         self._spawn(self._warm())
-        self._spawn(self._watch(config))
+        self._spawn(self._watch())
         self._spawn(watchdog())
         log.info("listening", url=self.url, models=len(self._gateway.registry.models()))
         if {provider.kind or name for name, provider in config.providers.items()} == {"demo"}:
@@ -154,7 +194,7 @@ class Daemon:
             gc.set_threshold(50_000, 20, 50)
             gc.enable()
 
-    async def _watch(self, config: Config) -> None:
+    async def _watch(self) -> None:
         """Take over changes of the configuration, and say so when it cannot be used."""
         seen = _stamps(self._watched)
         while True:
@@ -166,33 +206,40 @@ class Daemon:
                 continue
             seen = stamps
             self._reload.clear()
-            config = await self._take_over(config)
+            async with self._changing:
+                try:
+                    await self._take_over()
+                except BridgeError as exc:
+                    log.error("the new configuration cannot be used; the old one stays", error=str(exc))  # noqa: TRY400
 
-    async def _take_over(self, old: Config) -> Config:
+    async def _take_over(self) -> None:
+        """Read the configuration, and serve it if it has changed.
+
+        Raises:
+            BridgeError: It cannot be used, and the old one stays.
+        """
         notify("RELOADING=1")
         try:
             new = await asyncio.to_thread(self._load)
             new.server.refuse_open_door()
+            old = self._config
             if new != old:
                 before, self._gateway = self._gateway, assemble(new, self._gateway)
                 self._door = replace(_door(new), checks_host=self._door.checks_host)
+                self._config = new
                 self._spawn(before.retire(self._gateway))
                 self._spawn(self._warm())
                 log.info("configuration taken over", models=len(self._gateway.registry.models()))
                 if _fixed(new.server) != _fixed(old.server):
                     log.warning("host, port and limits of the server change at the next start")
-        except BridgeError as exc:
-            log.error("the new configuration cannot be used; the old one stays", error=str(exc))  # noqa: TRY400
-            return old
-        else:
-            return new
         finally:
             notify("READY=1")
 
-    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 @contextmanager

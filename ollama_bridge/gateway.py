@@ -16,6 +16,7 @@ from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import Model, complete, facts_kind
 from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.config import Config, Reasoning
+from ollama_bridge.lineage import folded
 from ollama_bridge.policies.complete import Complete
 from ollama_bridge.policies.counting import Counting
 from ollama_bridge.policies.infill import FillByChat
@@ -184,7 +185,7 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
             complete(
                 model, kind=_facts_kind(settings[model.backend]), default_max_tokens=config.default_max_tokens
             )
-            for model in config.models
+            for model in folded(config.models)
         ],
         pacing=Pacing(config.streaming.chunk_size, config.streaming.delay_ms / 1000),
         heartbeat_s=config.streaming.heartbeat_s,

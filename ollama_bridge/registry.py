@@ -9,6 +9,7 @@ from typing import Final
 from ollama_bridge.catalog import CATALOG, Model, ModelConfig, complete, renamed
 from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.errors import ConfigError, ModelNotFound
+from ollama_bridge.lineage import folded
 from ollama_bridge.names import InvalidName, parse_name
 
 DEFAULT_KEEP_ALIVE_S: Final = 300.0
@@ -102,8 +103,9 @@ class ModelRegistry:
         """Offer one more model, until the process ends; the configuration file is not touched.
 
         Raises:
-            ConfigError: Its name or an alias is taken, its name is invalid, or its provider is missing.
+            ConfigError: Its name or an alias is taken, its name is invalid, or its provider or parent is missing.
         """
+        *_, config = folded([*(model.config for model in self._index.all), config])
         kind = self._kinds.get(config.backend, config.backend)
         model = _completed(config, kind, self._default_max_tokens)
         self._index = _Index.of((*self._index.all, model), self._backends)

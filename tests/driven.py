@@ -59,7 +59,8 @@ class Client:
             return f"OLLAMA_BRIDGE_CLIENTS has no environment with {self.package}"
         if self.script.endswith(".mjs"):
             return self._lacking_of_node()
-        if not self.own_python and importlib.util.find_spec(self.package) is None:
+        top = self.package.partition(".")[0]  # of a missing package `find_spec` finds no part, and raises
+        if not self.own_python and importlib.util.find_spec(top) is None:
             return f"{self.package} is not installed: pip install -e '.[clients]'"
         return ""
 

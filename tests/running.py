@@ -5,21 +5,27 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ollama_bridge.config import Config
+from ollama_bridge.config import Config, edit
+from ollama_bridge.config.file import Source
 from ollama_bridge.daemon import Daemon
 
 
 @asynccontextmanager
 async def running(
-    config: Config | None = None, *, load: Callable[[], Config] | None = None, watched: Sequence[Path] = ()
+    config: Config | None = None,
+    *,
+    load: Callable[[], Config] | None = None,
+    watched: Sequence[Path] = (),
+    change: Callable[..., object] | None = None,
 ) -> AsyncIterator[Daemon]:
     """A daemon on a free port of loopback; with `load` it reloads when a `watched` file changes."""
     config = config or load()
-    daemon = Daemon(load or (lambda: config), watched)
+    daemon = Daemon(load or (lambda: config), watched, change=change)
     task = asyncio.create_task(daemon.run(config))
     started = asyncio.create_task(daemon.started.wait())
     await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
@@ -31,6 +37,17 @@ async def running(
     finally:
         daemon.stop()
         await task
+
+
+@asynccontextmanager
+async def managed(path: Path, text: str = "", **environ: str) -> AsyncIterator[Daemon]:
+    """A daemon with a configuration file behind it, which clients may change."""
+    path.write_text(text)  # noqa: ASYNC240 - a few bytes, before anything runs
+    source = Source(path, environ=environ, flags={("server", "port"): ("--port", 0)})
+    async with running(
+        load=lambda: source.load().config, watched=source.files, change=partial(edit.apply, source)
+    ) as daemon:
+        yield daemon
 
 
 @dataclass

@@ -67,6 +67,7 @@ def test_the_grammar():
         "models disable",
         "models enable",
         "models list",
+        "models remove",
         "models show",
         "config",
         "config check",
@@ -182,6 +183,7 @@ def test_models_are_listed_for_scripts(run, file):
         "capabilities": [],
         "enabled": True,
         "aliases": ["quick"],
+        "from": "",
     }
 
 
@@ -268,6 +270,7 @@ def test_models_are_changed_in_the_file(run, file):
         "capabilities": ["tools", "vision"],
         "enabled": True,
         "aliases": ["a", "b"],
+        "from": "",
     }
 
 
@@ -331,13 +334,15 @@ def test_serve_hands_the_daemon_what_it_needs_to_load_again(run, file, monkeypat
     """Flags stay in force over later changes of the file, and of the environment."""
     daemon = types.ModuleType("ollama_bridge.daemon")
     served = []
-    daemon.serve = lambda load, watched: served.extend([load, watched])
+    daemon.serve = lambda load, watched, change: served.extend([load, watched, change])
     monkeypatch.setitem(sys.modules, "ollama_bridge.daemon", daemon)
     monkeypatch.setattr(ollama_bridge, "daemon", daemon, raising=False)
     flags = ("--host", "::1", "--port", 0, "--chunk-size", 2, "--delay-ms", 0, "--log-level", "ERROR")
     run("serve", *flags, "--config", file, OPENAI_API_KEY=KEY, STREAMING_DELAY_MS="5")
-    load, watched = served
+    load, watched, change = served
     assert watched == (file, file.with_name(".env"))
+    change(lambda draft: draft.set_enabled("hidden", enabled=True))
+    assert "enabled: true" in file.read_text()
     file.write_text("server: {port: 7, drain_s: 3}\n")
     config = load()
     assert (config.server.host, config.server.port, config.server.drain_s) == ("::1", 0, 3)

@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ollama_bridge.backends import BACKENDS
@@ -393,7 +393,7 @@ def test_the_example_is_good_and_names_every_key(load):
     )
     loaded = load(uncommented, ANTHROPIC_API_KEY=KEY)
     for schema in (Config, *Config.SECTIONS.values()):
-        for key in schema.model_fields:
+        for key in (field.alias or name for name, field in schema.model_fields.items()):
             assert re.search(rf"^[ -]*{key}:", uncommented, re.MULTILINE), f"{key} is not in the example"
     assert {"acme", "anthropic"} <= set(loaded.config.providers)
     assert loaded.config.models[0].name == "claude-sonnet"
@@ -429,7 +429,12 @@ def test_the_file_is_in_the_users_own_folder(tmp_path, monkeypatch):
 
 scalar = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(list(BACKENDS))
 words = st.sampled_from(
-    [key for schema in (Config, *Config.SECTIONS.values()) for key in schema.model_fields] + list(BACKENDS)
+    [
+        field.alias or name
+        for schema in (Config, *Config.SECTIONS.values())
+        for name, field in schema.model_fields.items()
+    ]
+    + list(BACKENDS)
 )
 anything = st.recursive(
     scalar, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words | st.text(), inner, max_size=4)
@@ -437,6 +442,7 @@ anything = st.recursive(
 
 
 @settings(deadline=None)  # the machine may be busy
+@example({"\n": None})
 @given(st.dictionaries(words | st.text(), anything, max_size=6))
 def test_whatever_a_file_holds_nothing_but_a_config_error_comes_out(tmp_path_factory, data):
     """Any tree of values."""

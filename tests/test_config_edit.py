@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from ollama_bridge.config import edit
+from ollama_bridge.config import edit, making
+from ollama_bridge.config.draft import HEADER
 from ollama_bridge.config.example import EXAMPLE
 from ollama_bridge.config.file import Source, find
 from ollama_bridge.errors import ConfigError
@@ -138,7 +139,7 @@ def test_a_missing_file_is_made_for_its_user_alone(tmp_path):
     source = Source(tmp_path / "new" / "config.yaml", environ={})
     edit.set_enabled(source, ["demo"], enabled=False)
     assert source.path.read_text() == (
-        f"{edit.HEADER}models:\n  - name: demo\n    backend: demo\n    enabled: false\n"
+        f"{HEADER}models:\n  - name: demo\n    backend: demo\n    enabled: false\n"
     )
     assert stat.S_IMODE(source.path.stat().st_mode) == 0o600
     assert [model.enabled for model in source.load().config.models] == [False]
@@ -207,7 +208,7 @@ def test_a_broken_file_is_not_edited(source):
         "--- {models: [{name: x, backend: demo,},],}",
     ],
 )
-@pytest.mark.parametrize("command", ["disable", "alias", "add"])
+@pytest.mark.parametrize("command", ["disable", "alias", "add", "make", "make again"])
 def test_a_clever_layout_is_changed_rightly_or_not_at_all(tmp_path, text, command):
     """Whoever lays the file out in a way the edit cannot follow keeps the file."""
     source = Source(tmp_path / "config.yaml", environ={})
@@ -216,6 +217,10 @@ def test_a_clever_layout_is_changed_rightly_or_not_at_all(tmp_path, text, comman
         "disable": lambda: edit.set_enabled(source, ["x"], enabled=False),
         "alias": lambda: edit.add_alias(source, "x", "z"),
         "add": lambda: edit.add_model(source, {"name": "z", "backend": "demo"}),
+        "make": lambda: edit.apply(source, lambda draft: making.create(draft, "z", "x", {"system": "s"})),
+        "make again": lambda: edit.apply(
+            source, lambda draft: making.create(draft, "x", "x", {"system": "s"})
+        ),
     }
     try:
         before = {model.name: model for model in source.load().config.models}
@@ -224,7 +229,7 @@ def test_a_clever_layout_is_changed_rightly_or_not_at_all(tmp_path, text, comman
         assert source.path.read_text() == text
         return
     config = source.load().config
-    index, model = find(config, "z" if command != "disable" else "x")
+    index, model = find(config, "x" if command in {"disable", "make again"} else "z")
     assert model.enabled == (command != "disable")
     others = {other.name: other for other in config.models if other is not config.models[index]}
     assert {name: model for name, model in before.items() if name in others} == others
@@ -264,6 +269,14 @@ def test_any_file_of_models_can_be_edited(tmp_path_factory, names, old, new, rng
         writer.dump({"models": models, "server": {"port": 1}}, file)
     source = Source(path, environ={})
     chosen = rng.choice(names)
+    before = path.read_text()
+    edit.apply(source, lambda draft: making.create(draft, "zz.made", chosen, {"system": new, "license": old}))
+    assert find(source.load().config, "zz.made")[1].system == new
+    edit.apply(source, lambda draft: making.create(draft, "zz.made", "zz.made", {"system": "a\n" + old}))
+    made = find(source.load().config, "zz.made")[1]
+    assert (made.system, made.license) == ("a\n" + old, old)
+    edit.apply(source, lambda draft: making.remove(draft, "zz.made"))
+    assert path.read_text() in {before, before + "\n"}  # it may have had no newline at its end
     edit.set_enabled(source, [chosen], enabled=False)
     edit.add_model(source, {"name": "zz.added", "backend": "demo", "description": new})
     edit.add_alias(source, "zz.added", "zz.alias")
@@ -274,6 +287,73 @@ def test_any_file_of_models_can_be_edited(tmp_path_factory, names, old, new, rng
     ]
     assert [m.description for m in loaded.models[:-1]] == [*(old for _ in names), new]
     assert loaded.models[len(names)].aliases == ("zz.alias",)
+
+
+def test_what_is_made_replaced_and_removed_leaves_the_rest_as_it_was(source):
+    """Every byte that is not the entry's own, in all layouts of an entry."""
+    long = "You are Mario.\n\n  You live in the Mushroom Kingdom, and nowhere else at all.\n"
+    said = {"system": long, "parameters": {"temperature": 0.5, "stop": ["<a>", "y"]}, "license": "MIT"}
+    edit.apply(source, lambda draft: making.create(draft, "mario", "ONE", said))
+    assert lines_added(FILE, source.path.read_text()) == [
+        "  - name: mario",
+        "    from: one",
+        "    system: |",
+        "      You are Mario.",
+        "",
+        "        You live in the Mushroom Kingdom, and nowhere else at all.",
+        '    parameters: {temperature: 0.5, stop: ["<a>", "y"]}',
+        "    license: MIT",
+    ]
+    edit.apply(source, lambda draft: making.create(draft, "mario", "two", {"system": "short"}))
+    assert lines_added(FILE, source.path.read_text()) == [
+        "  - name: mario",
+        "    from: two",
+        "    system: short",
+    ]
+    edit.apply(source, lambda draft: making.remove(draft, "mario"))
+    assert source.path.read_text() == FILE
+
+    edit.apply(source, lambda draft: making.remove(draft, "drei"))
+    assert source.path.read_text() == FILE.replace("      - drei   # German\n", "        []\n")
+    edit.remove_models(source, ["two"])
+    assert [model.name for model in source.load().config.models[:2]] == ["one", "three"]
+    assert "# the first" in source.path.read_text()
+    edit.remove_models(source, ["three", "one"])
+    assert source.load().config.models == ()
+    assert source.path.read_text().startswith(FILE.partition("  # the first")[0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: [{name: a, backend: demo, aliases: [x, y]}, {name: b, backend: demo}]\n",
+        "models: [ {name: a, backend: demo, aliases: [x , y ] } , {name: b, backend: demo} , ]",
+        "models:\n- name: a\n  backend: demo\n  aliases:\n  - x\n  # the second\n  - y\n- {name: b, backend: demo}",
+    ],
+)
+def test_items_of_any_list_are_taken_out(tmp_path, text):
+    """The first, then the last, then there is none."""
+    source = Source(tmp_path / "config.yaml", environ={})
+    source.path.write_text(text)
+    for alias, left in (("x", ("y",)), ("y", ())):
+        edit.apply(source, lambda draft, alias=alias: making.remove(draft, alias))
+        assert source.load().config.models[0].aliases == left
+    for name, left in (("a", ["b", "demo"]), ("b", ["demo"])):
+        edit.remove_models(source, [name])
+        assert [model.name for model in source.load().config.models] == left
+    with pytest.raises(ConfigError, match="model 'demo' is built in, and not in the file"):
+        edit.remove_models(source, ["demo"])
+    edit.add_model(source, {"name": "c", "backend": "demo"})
+    assert [model.name for model in source.load().config.models] == ["c", "demo"]
+
+
+def test_what_is_made_from_an_entry_inherits_it_when_that_is_removed(source):
+    """Who answers, and by which name."""
+    edit.apply(source, lambda draft: making.create(draft, "child", "drei", {"system": "s"}))
+    edit.remove_models(source, ["three"])
+    _, child = find(source.load().config, "child")
+    assert (child.from_, child.backend, child.backend_model, child.system) == ("", "demo", "three", "s")
+    assert "# German" not in source.path.read_text()
 
 
 def _add_some(path, worker, count):

@@ -1,6 +1,8 @@
 """Every example runs, without a key."""
 
+import asyncio
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,6 +17,8 @@ from ollama_bridge.config import Config
 from ollama_bridge.config.file import Source
 from ollama_bridge.errors import UpstreamRejected
 from running import ask, running
+from upstream import Upstream
+from wires import WIRES, Said
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -179,3 +183,54 @@ def test_the_official_client_says_when_nobody_serves():
     assert done.returncode == 1
     assert "Is `ollama-bridge serve` running?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+async def test_openais_client_streams_and_calls_a_tool(wire):
+    """`openai_client.py`: the tool is called, its result goes to the provider, the answer is printed."""
+    async with Upstream() as upstream, running(Config.model_validate(wire.config(upstream.url))) as daemon:
+        upstream.reply(wire.stream(Said(calls=(("clock", {"hours": 1}),))))
+        upstream.reply(wire.stream(Said("It is late.")))
+        done = await asyncio.to_thread(run, EXAMPLES / "openai_client.py", daemon.url, "m", "How late?")
+        assert (done.returncode, done.stderr, done.stdout) == (0, "", "It is late.\n")
+        assert b"clock" in upstream.requests[1].body
+        assert re.search(rb"\d\d:\d\d", upstream.requests[1].body)
+
+
+def test_openais_client_says_when_nobody_serves():
+    """One line, and what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    done = run(EXAMPLES / "openai_client.py", f"http://127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert "`ollama-bridge serve`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_a_model_of_ones_own_is_made_and_removed(tmp_path):
+    """`own_model.py`: made, shown, asked, and gone again, through the configuration file."""
+    file = tmp_path / "config.yaml"
+    file.write_text("# mine\nmodels: [{name: demo, backend: demo}]\n")
+    with started("-m", "ollama_bridge", "serve", "--port", 0, "--config", file) as url:
+        done = run(EXAMPLES / "own_model.py", url)
+        left = (await ask(url, "GET", "/api/tags")).json["models"]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "pirate: success" in done.stdout
+    assert re.search(r"temperature +0.2", done.stdout)
+    assert "You said: Where is the treasure?" in done.stdout
+    assert [model["name"] for model in left] == ["demo:latest"]
+    assert file.read_text().startswith("# mine\n")
+
+
+def test_texts_are_found_by_their_meaning(tmp_path):
+    """`search.py`: the note that shares words with the question comes first; without a model it says so."""
+    file = tmp_path / "config.yaml"
+    file.write_text("models: [{name: demo-embed, backend: demo}]\n")
+    with started("-m", "ollama_bridge", "serve", "--port", 0, "--config", file) as url:
+        done = run(EXAMPLES / "search.py", url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Stop it with Ctrl-C" in done.stdout.splitlines()[0]
+    with started("-m", "ollama_bridge", "serve", "--port", 0) as url:
+        none = run(EXAMPLES / "search.py", url)
+    assert none.returncode == 1
+    assert "no model on offer embeds" in none.stderr

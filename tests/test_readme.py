@@ -27,6 +27,7 @@ SETUP = ["pip install . && ollama-bridge serve", "pip install -e '.[test]' && py
 PLACES = {"providers": "providers.<name>.", "models": "models[]."}
 INHERITED = {
     "providers.<name>.kind": "the name",
+    "models[].backend": "required",  # or `from`
     "models[].backend_model": "`name`",
     **{
         f"models[].{key}": "built-in"
@@ -67,7 +68,7 @@ def keys() -> Iterator[tuple[str, object]]:
     """Every key of the file as the README writes it, with its default as the README writes it."""
     for name, model in Config.SECTIONS.items():
         for key, field in model.model_fields.items():
-            place = PLACES.get(name, f"{name}.") + key
+            place = PLACES.get(name, f"{name}.") + (field.alias or key)
             yield place, INHERITED.get(place) or shown(field.get_default(call_default_factory=True))
     for key, field in Config.model_fields.items():
         if key not in Config.SECTIONS:
@@ -144,7 +145,7 @@ def test_every_environment_variable_does_what_the_table_says(name, tmp_path):
 def test_every_route_is_in_the_table():
     """With its methods, in the order of the Allow header."""
     table = {only(quoted(path)): methods.split(", ") for path, methods, _ in rows("Routes")}
-    routes = all_routes(lambda: pytest.fail("asked for a gateway"))
+    routes = all_routes(lambda: pytest.fail("asked for a gateway"), lambda _: pytest.fail("edited"))
     assert table == {path: list(methods) for path, methods in routes.items()}
 
 

@@ -11,6 +11,7 @@ from ollama_bridge.catalog import Model, ModelConfig, complete
 from ollama_bridge.cli.options import config_options, source
 from ollama_bridge.config import Config
 from ollama_bridge.config.file import find
+from ollama_bridge.lineage import folded
 
 _COLUMNS = ("name", "backend", "backend_model", "context_length", "max_tokens", "capabilities", "aliases")
 
@@ -60,7 +61,7 @@ def show_model(ctx: click.Context, name: str, as_json: bool) -> None:
         $ ollama-bridge models show demo
     """
     config = source(ctx).load().config
-    facts = _facts(_completed(config, find(config, name)[1]))
+    facts = _facts(_completed(config)[find(config, name)[0]])
     if as_json:
         click.echo(orjson.dumps(facts))
         return
@@ -141,6 +142,23 @@ def alias_model(ctx: click.Context, name: str, alias: str) -> None:
     click.echo(f"'{alias}' is '{name}' now", err=True)
 
 
+@models.command("remove")
+@names_argument
+@config_options
+@click.pass_context
+def remove_models(ctx: click.Context, names: Sequence[str]) -> None:
+    """Take models out of the configuration file: those that 'add', or a client's 'create' and 'cp', put there.
+
+    \b
+        $ ollama-bridge models remove fast
+    """
+    from ollama_bridge.config import edit  # noqa: PLC0415 - only those who write need it
+
+    where = source(ctx)
+    edit.remove_models(where, names)
+    click.echo(f"removed from {where.path}: {', '.join(names)}", err=True)
+
+
 def _switch(ctx: click.Context, names: Sequence[str], *, enabled: bool) -> None:
     from ollama_bridge.config import edit  # noqa: PLC0415 - only those who write need it
 
@@ -150,7 +168,7 @@ def _switch(ctx: click.Context, names: Sequence[str], *, enabled: bool) -> None:
 
 def _list(ctx: click.Context, *, as_json: bool, show_all: bool) -> None:
     config = source(ctx).load().config
-    rows = [_facts(_completed(config, model)) for model in config.models if model.enabled or show_all]
+    rows = [_facts(model) for model in _completed(config) if model.config.enabled or show_all]
     if as_json:
         for row in rows:
             click.echo(orjson.dumps(row))
@@ -202,9 +220,13 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def _completed(config: Config, model: ModelConfig) -> Model:
-    kind = config.providers[model.backend].kind or model.backend
-    return complete(model, kind=kind, default_max_tokens=config.default_max_tokens)
+def _completed(config: Config) -> list[Model]:
+    """All models, in the order of the configuration."""
+    kinds = {name: provider.kind or name for name, provider in config.providers.items()}
+    return [
+        complete(model, kind=kinds[model.backend], default_max_tokens=config.default_max_tokens)
+        for model in folded(config.models)
+    ]
 
 
 def _facts(model: Model) -> dict[str, Any]:
@@ -221,6 +243,7 @@ def _facts(model: Model) -> dict[str, Any]:
         "capabilities": model.capabilities,
         "enabled": model.config.enabled,
         "aliases": model.config.aliases,
+        "from": model.preset.parent,
     }
 
 

@@ -13,6 +13,7 @@ from ollama_bridge.cli.options import config_options, source
 if TYPE_CHECKING:
     from ollama_bridge.config import Config
     from ollama_bridge.config.file import Flags
+    from ollama_bridge.config.making import Change
 
 _PLACES: Final[Mapping[str, tuple[str, ...]]] = {
     "host": ("server", "host"),
@@ -62,4 +63,9 @@ def serve(ctx: click.Context, /, **given: object) -> None:
         logs.configure(config.log_level, secrets=config.secrets())
         return config
 
-    daemon.serve(load, where.files)
+    def change(wanted: "Change") -> None:
+        from ollama_bridge.config import edit  # noqa: PLC0415 - most daemons never write
+
+        edit.apply(where, wanted)
+
+    daemon.serve(load, where.files, change)

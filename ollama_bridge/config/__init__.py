@@ -3,7 +3,8 @@
 schema                      the configuration as frozen values
 yaml  faults  example       what a line of the file says; what is wrong with it; a commented file to start from
 file  splice                flags, environment and file become one configuration; a change of some bytes of it
-edit                        `models enable`, `models add`: whole or not at all
+draft  making               a file with changes that nobody sees yet; what `ollama create` and its like do to it
+edit                        `models enable`, `models add` and every other change: whole or not at all
 """
 
 from ollama_bridge.config.schema import (

@@ -14,22 +14,17 @@ A model of the catalogue that is not in the file gets an entry there, which says
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from ollama_bridge.catalog import ModelConfig
-from ollama_bridge.config.file import CATALOGUE, Loaded, Source, find
-from ollama_bridge.config.splice import Splice
-from ollama_bridge.config.yaml import read
+from ollama_bridge.config import making
+from ollama_bridge.config.draft import Draft
+from ollama_bridge.config.file import Loaded, Source
 from ollama_bridge.errors import ConfigError
 
 LOCK_TIMEOUT_S: Final = 10.0
-
-HEADER: Final = (
-    "# ollama-bridge; `ollama-bridge config init --force` writes a commented example in place of this.\n"
-)
 
 
 def set_enabled(source: Source, names: Sequence[str], *, enabled: bool) -> Loaded:
@@ -39,11 +34,11 @@ def set_enabled(source: Source, names: Sequence[str], *, enabled: bool) -> Loade
         ConfigError: There is no such model, or the file cannot be changed. Then it is as it was.
     """
 
-    def change(draft: "_Draft") -> None:
+    def change(draft: Draft) -> None:
         for name in names:
             draft.set_enabled(name, enabled)
 
-    return _edit(source, change)
+    return apply(source, change)
 
 
 def add_model(source: Source, entry: Mapping[str, Any]) -> Loaded:
@@ -56,7 +51,7 @@ def add_model(source: Source, entry: Mapping[str, Any]) -> Loaded:
     Raises:
         ConfigError: With it the configuration would be bad, or the file cannot be changed. Then it is as it was.
     """
-    return _edit(source, lambda draft: draft.add_model(entry))
+    return apply(source, lambda draft: draft.append(entry))
 
 
 def add_alias(source: Source, name: str, alias: str) -> Loaded:
@@ -65,7 +60,7 @@ def add_alias(source: Source, name: str, alias: str) -> Loaded:
     Raises:
         ConfigError: As for the others.
     """
-    return _edit(source, lambda draft: draft.add_alias(name, alias))
+    return apply(source, lambda draft: draft.add_alias(name, alias))
 
 
 def write(path: Path, text: str) -> None:
@@ -84,83 +79,40 @@ def write(path: Path, text: str) -> None:
         raise _unwritten(path, exc) from exc
 
 
-def _edit(source: Source, change: Callable[["_Draft"], None]) -> Loaded:
+def remove_models(source: Source, names: Sequence[str]) -> Loaded:
+    """Take models out of the file; what was made from them keeps what it had from them.
+
+    Raises:
+        ConfigError: As for the others; or one of them is not in the file, but a built-in one.
+    """
+
+    def change(draft: Draft) -> None:
+        for name in names:
+            making.cut(draft, name)
+
+    return apply(source, change)
+
+
+def apply(source: Source, change: making.Change) -> Loaded:
+    """Change the file, whole or not at all, and never at the same moment as somebody else.
+
+    Args:
+        source: Where the configuration is.
+        change: Works on the draft, and raises what it likes to leave the file as it is.
+
+    Raises:
+        ConfigError: With it the configuration would be bad, or the file cannot be changed. Then it is as it was.
+    """
     target = Path(os.path.realpath(source.path))
     try:
         with _locked(target):
-            draft = _Draft(source)
+            draft = Draft(source)
             change(draft)
             if draft.changed:
                 _replace(target, draft.text)
             return draft.loaded
     except OSError as exc:
         raise _unwritten(source.path, exc) from exc
-
-
-class _Draft:
-    """The file with changes made to it, each of them checked."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._label = str(source.path)
-        text = source.text()
-        self.loaded = source.parse(text)
-        self.text = HEADER if text is None else text
-        self.changed = False
-
-    def set_enabled(self, name: str, enabled: bool) -> None:
-        index, model = find(self.loaded.config, name)
-        if model.enabled == enabled:
-            return
-        data = self._data()
-        if self._is_catalogues(index):
-            self._append({**_as_entry(model), "enabled": enabled})
-            return
-        data["models"][index]["enabled"] = enabled
-        self._take(Splice(self.text, self._label).set_enabled(index, enabled), data)
-
-    def add_alias(self, name: str, alias: str) -> None:
-        index, model = find(self.loaded.config, name)
-        data = self._data()
-        if self._is_catalogues(index):
-            self._append({**_as_entry(model), "aliases": [alias]})
-            return
-        data["models"][index]["aliases"] = [*(data["models"][index].get("aliases") or ()), alias]
-        self._take(Splice(self.text, self._label).add_alias(index, alias), data)
-
-    def add_model(self, entry: Mapping[str, Any]) -> None:
-        self._append(entry)
-
-    def _append(self, entry: Mapping[str, Any]) -> None:
-        data = self._data()
-        said = {key: list(value) if isinstance(value, tuple) else value for key, value in entry.items()}
-        data["models"] = [*(data.get("models") or ()), said]
-        self._take(Splice(self.text, self._label).append_model(entry), data)
-
-    def _take(self, text: str, meant: Mapping[str, Any]) -> None:
-        try:
-            said = read(text, self._label, None).data
-        except ConfigError:
-            said = None
-        if said != meant:
-            raise ConfigError(f"{self._label}: is laid out too cleverly for this command; edit it by hand")
-        self.loaded = self._source.parse(text)
-        self.text = text
-        self.changed = True
-
-    def _data(self) -> dict[str, Any]:
-        """What the file says, variables unexpanded: `${NAME}` must not be taken for its value."""
-        return read(self.text, self._label, None).data or {}
-
-    def _is_catalogues(self, index: int) -> bool:
-        return self.loaded.origins.get(("models", index)) == CATALOGUE
-
-
-def _as_entry(model: ModelConfig) -> dict[str, Any]:
-    entry = {"name": model.name, "backend": model.backend, "backend_model": model.backend_model}
-    if model.backend_model in {"", model.name}:
-        del entry["backend_model"]
-    return entry
 
 
 @contextmanager

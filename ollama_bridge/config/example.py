@@ -52,7 +52,7 @@ providers:
 # the catalogue's by its name.
 models:
   # - name: claude-sonnet          # what clients see and ask for
-  #   backend: anthropic           # a key of providers
+  #   backend: anthropic           # a key of providers; or `from`, see below
   #   backend_model: claude-sonnet-5-5
   #   display_name: Claude Sonnet
   #   family: claude
@@ -64,4 +64,12 @@ models:
   #   aliases: [sonnet]
   #   chunk_size: 0                # words a line, for this model
   #   delay_ms: 0                  # milliseconds between lines, for this model
+  # A model of your own, made from another; `ollama create` and `ollama cp` write such entries.
+  # - name: mario
+  #   from: claude-sonnet          # what this entry does not say is inherited
+  #   system: You are Mario.       # of conversations that bring none
+  #   parameters: {temperature: 0.2, stop: ["Luigi:"]}
+  #   messages: [{role: user, content: Hello}, {role: assistant, content: It's-a me!}]
+  #   template: "In one sentence: {{ .Prompt }}"
+  #   license: MIT
 """

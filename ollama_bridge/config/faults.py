@@ -38,8 +38,13 @@ class Fault:
     def text(self, *, hide_value: bool) -> str:
         """The sentence after the line number."""
         if self.value is None or hide_value:
-            return self.message
-        return f"{self.message}, not {mask(repr(self.value))}"
+            return _on_one_line(self.message)
+        return _on_one_line(f"{self.message}, not {mask(repr(self.value))}")
+
+
+def _on_one_line(text: str) -> str:
+    """What a key or a value may hold, and a terminal or a log should not be given, as escapes."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def faults(error: ValidationError) -> list[Fault]:
@@ -81,5 +86,6 @@ def _unknown_key(path: KeyPath) -> str:
     *above, key = path
     section = Config.SECTIONS.get(str(above[0]), Config) if above else Config
     where = f" in '{dotted(tuple(above))}'" if above else ""
-    hint = suggestion(str(key), section.model_fields) or f"; known: {', '.join(section.model_fields)}"
+    keys = [field.alias or name for name, field in section.model_fields.items()]
+    hint = suggestion(str(key), keys) or f"; known: {', '.join(keys)}"
     return f"unknown key '{mask(str(key))}'{where}{hint}"

@@ -10,7 +10,7 @@ still find them when it loads again.
 
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,8 +21,9 @@ from ollama_bridge.catalog import ModelConfig
 from ollama_bridge.config.faults import faults, suggestion
 from ollama_bridge.config.schema import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, KEYLESS_KINDS, Config, KeyPath
 from ollama_bridge.errors import ConfigError
+from ollama_bridge.lineage import BrokenLineage, folded, key_of, places
 from ollama_bridge.masking import mask
-from ollama_bridge.names import InvalidName, parse_name
+from ollama_bridge.names import parse_name
 from ollama_bridge.registry import catalogue_models
 
 if TYPE_CHECKING:
@@ -166,12 +167,7 @@ def find(config: Config, name: str) -> tuple[int, ModelConfig]:
     Raises:
         ConfigError: There is none; the message names the nearest.
     """
-    names = {_key(alias): index for index, model in enumerate(config.models) for alias in model.aliases}
-    names.update({_key(model.name): index for index, model in enumerate(config.models)})
-    try:
-        index = names.get(_key(name))
-    except InvalidName:
-        index = None
+    index = places(config.models).get(key_of(name))
     if index is None:
         known = [spelling for model in config.models for spelling in (model.name, *model.aliases)]
         raise ConfigError(f"model '{name}' not found{suggestion(name, known)}")
@@ -200,9 +196,16 @@ class _Assembly:
         self._imply_providers()
         written = self._validated()
         offered = tuple(_offered(written))
+        offered += tuple(_parents(written, offered))
         first = len(written.models)
         self._origins.update({("models", first + number): CATALOGUE for number in range(len(offered))})
-        return Loaded(written.model_copy(update={"models": written.models + offered}), self._origins)
+        models = written.models + offered
+        try:
+            folded(models)
+        except BrokenLineage as exc:
+            _, origin = self._place(("models", exc.index, "from"))
+            raise ConfigError(f"{origin}: {exc}") from None
+        return Loaded(written.model_copy(update={"models": models}), self._origins)
 
     def _take_variables(self) -> None:
         for name in VARIABLES:
@@ -233,6 +236,15 @@ class _Assembly:
         if not isinstance(providers, dict) or not isinstance(models, list):
             return
         named = {str(model.get("backend")) for model in models if isinstance(model, dict)}
+        parents = {
+            str(model.get("from")).removesuffix(":latest") for model in models if isinstance(model, dict)
+        }
+        parents -= {str(model.get("name")) for model in models if isinstance(model, dict)}
+        named |= {
+            kind
+            for kind in IMPLICIT_PROVIDERS
+            if any(one.name in parents for one in catalogue_models(kind, kind))
+        }
         implied: dict[str, Any] = {name: {} for name in sorted(named & IMPLICIT_PROVIDERS)}
         self._data["providers"] = {**implied, **providers} or {"demo": {}}
 
@@ -288,6 +300,20 @@ def _offered(written: Config) -> Iterator[ModelConfig]:
             if (key := _key(model.name)) not in taken:
                 taken.add(key)
                 yield model
+
+
+def _parents(written: Config, offered: Iterable[ModelConfig]) -> Iterator[ModelConfig]:
+    """Hidden, what the catalogue has of providers without a key, if something is made from it.
+
+    A key that is taken away must not keep the daemon from starting.
+    """
+    models = (*written.models, *offered)
+    wanted = {key_of(model.from_) for model in written.models if model.from_} - places(models).keys()
+    for name, provider in written.providers.items():
+        for model in catalogue_models(provider.kind or name, name) if wanted else ():
+            if (key := _key(model.name)) in wanted:
+                wanted.discard(key)
+                yield model.model_copy(update={"enabled": False})
 
 
 def _key(name: str) -> str:

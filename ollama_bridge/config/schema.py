@@ -10,6 +10,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
+import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -27,8 +28,10 @@ from pydantic_core import PydanticCustomError
 
 from ollama_bridge.backends import BACKENDS, ProviderSettings
 from ollama_bridge.catalog import ModelConfig
-from ollama_bridge.errors import ConfigError
+from ollama_bridge.errors import ConfigError, InvalidRequest
 from ollama_bridge.names import InvalidName, parse_name
+from ollama_bridge.surfaces.ollama_options import read_options
+from ollama_bridge.templates import wording
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Where a value stands: `("models", 0, "name")`."""
@@ -331,7 +334,19 @@ class Config(_Section):
         for index, model in enumerate(self.models):
             path = ("models", index)
             yield from _name_faults(model, path, taken)
-            if model.backend not in self.providers:
+            yield from _preset_faults(model, path)
+            if model.from_:
+                if model.backend:
+                    message = (
+                        f"model '{model.name}' has the backend of the one it is made from: leave this out"
+                    )
+                    yield (*path, "backend"), message
+            elif not model.backend:
+                yield (
+                    (*path, "backend"),
+                    f"models[{index}].backend is missing; or 'from', another model's name",
+                )
+            elif model.backend not in self.providers:
                 known = ", ".join(sorted({*self.providers, *IMPLICIT_PROVIDERS}))
                 yield (
                     (*path, "backend"),
@@ -363,3 +378,20 @@ def _name_faults(model: ModelConfig, path: KeyPath, taken: dict[str, str]) -> It
         if key in taken:
             yield place, f"{what} is taken by model '{taken[key]}'"
         taken[key] = model.name
+
+
+def _preset_faults(model: ModelConfig, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """What is wrong with what a model adds to conversations, in the words that a client would read."""
+    try:
+        if orjson.loads(orjson.dumps(model.parameters)) != model.parameters:
+            yield (*path, "parameters"), f"model '{model.name}': a parameter is no number that JSON has"
+        elif read_options(model.parameters) != model.parameters:
+            yield (*path, "parameters"), f"model '{model.name}': a parameter is empty, or no whole number"
+    except InvalidRequest as exc:
+        yield (*path, "parameters"), f"model '{model.name}': {exc}"
+    except TypeError:  # dates, and numbers beyond 64 bits
+        yield (*path, "parameters"), f"model '{model.name}': a parameter is nothing that JSON has"
+    try:
+        wording(model.template)
+    except InvalidRequest as exc:
+        yield (*path, "template"), f"model '{model.name}': {exc}"

@@ -18,6 +18,9 @@ from ollama_bridge.errors import ConfigError
 _PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*(:[A-Za-z0-9_./-]+)*\Z")
 _SPECIAL: Final = frozenset("true false null yes no on off y n".split())
 _MANY_LINES: Final = frozenset("|>")
+_COMMA_BEHIND: Final = re.compile(r"\s*,\s*")
+_WIDE: Final = 60
+"""Characters from which a text of several lines gets them in the file, too."""
 
 
 class Splice:
@@ -77,12 +80,61 @@ class Splice:
             return self._inserted(models.value[-1].end_mark.index, f", {_flow(entry)}")
         return self._line_after(models, *_block(entry, " " * models.start_mark.column))
 
-    def _entry(self, index: int) -> MappingNode:
+    def replace_model(self, index: int, entry: Mapping[str, Any]) -> str:
+        """The text with another model in the place of the one at `index`."""
+        models = self._models()
+        if models.flow_style:
+            return self._replaced(self._entry(index), _flow(entry))
+        start, end = self._lines_of(models, index)
+        new = "".join(line + self._newline for line in _block(entry, " " * models.start_mark.column))
+        return self._text[:start] + new + self._text[end:]
+
+    def remove_model(self, index: int) -> str:
+        """The text without the model at `index`."""
+        return self._without(self._models(), index)
+
+    def remove_alias(self, index: int, number: int) -> str:
+        """The text without one alias of the model at `index`."""
+        aliases = _value(self._entry(index), "aliases")
+        if not isinstance(aliases, SequenceNode):
+            raise self._too_clever()
+        if len(aliases.value) > 1:
+            return self._without(aliases, number)
+        if aliases.flow_style:
+            return self._replaced(aliases, "[]")
+        start, end = self._lines_of(aliases, number)
+        margin = " " * (aliases.start_mark.column + 2)
+        return f"{self._text[:start]}{margin}[]{self._newline}{self._text[end:]}"
+
+    def _models(self) -> SequenceNode:
         models = _value(self._root, "models") if isinstance(self._root, MappingNode) else None
-        entry = models.value[index] if isinstance(models, SequenceNode) else None
+        if not isinstance(models, SequenceNode):
+            raise self._too_clever()
+        return models
+
+    def _entry(self, index: int) -> MappingNode:
+        entry = self._models().value[index]
         if not isinstance(entry, MappingNode):
             raise self._too_clever()
         return entry
+
+    def _without(self, items: SequenceNode, index: int) -> str:
+        if not items.flow_style:
+            start, end = self._lines_of(items, index)
+            return self._text[:start] + self._text[end:]
+        start, end = items.value[index].start_mark.index, items.value[index].end_mark.index
+        if behind := _COMMA_BEHIND.match(self._text, end):
+            return self._text[:start] + self._text[behind.end() :]
+        before = self._text[:start].rstrip()
+        return before.removesuffix(",") + self._text[end:]
+
+    def _lines_of(self, items: SequenceNode, index: int) -> tuple[int, int]:
+        """Where the lines of an item begin and end."""
+        item = items.value[index]
+        start = self._text.rfind("\n", 0, item.start_mark.index) + 1
+        if self._text[start : item.start_mark.index].strip() != "-":
+            raise self._too_clever()
+        return start, self._end_of(item) or len(self._text)
 
     def _after_name(self, entry: MappingNode, pair: str) -> str:
         name = _value(entry, "name")
@@ -105,15 +157,20 @@ class Splice:
 
     def _line_after(self, node: Node, *lines: str) -> str:
         """Whole lines, put below the last line that belongs to `node`."""
+        end = self._end_of(node)
+        if end in {0, len(self._text)}:
+            return self._at_end(list(lines))
+        return self._inserted(end, "".join(line + self._newline for line in lines))
+
+    def _end_of(self, node: Node) -> int:
+        """The place below the last line that belongs to `node`; 0: the text ends before that line does."""
         last = node
         while isinstance(last, SequenceNode | MappingNode) and not last.flow_style and last.value:
             last = last.value[-1] if isinstance(last, SequenceNode) else last.value[-1][1]
-        end = last.end_mark.index
-        if not (isinstance(last, ScalarNode) and last.style in _MANY_LINES):
-            end = self._text.find("\n", end) + 1
-        if end == 0:
-            return self._at_end(list(lines))
-        return self._inserted(end, "".join(line + self._newline for line in lines))
+        end: int = last.end_mark.index
+        if isinstance(last, ScalarNode) and last.style in _MANY_LINES:
+            return end
+        return self._text.find("\n", end) + 1
 
     def _at_end(self, lines: list[str]) -> str:
         gap = "" if not self._text or self._text.endswith("\n") else self._newline
@@ -130,17 +187,36 @@ def _value(node: MappingNode, key: str) -> Node | None:
 
 
 def _block(entry: Mapping[str, Any], margin: str) -> list[str]:
-    pairs = [f"{key}: {_inline(value)}" for key, value in entry.items()]
-    return [f"{margin}{'  ' if number else '- '}{pair}" for number, pair in enumerate(pairs)]
+    lines: list[str] = []
+    for key, value in entry.items():
+        first, *rest = _literal(value) if _is_literal(value) else [_inline(value)]
+        lines.append(f"{margin}{'  ' if lines else '- '}{key}: {first}")
+        lines += [f"{margin}    {line}" if line else "" for line in rest]
+    return lines
+
+
+def _is_literal(value: object) -> bool:
+    """Whether a text is best read, and surely read back, line by line."""
+    if not isinstance(value, str) or "\n" not in value or len(value) < _WIDE:
+        return False
+    lines = value.removesuffix("\n").split("\n")
+    clean = all(line.isprintable() and line == line.rstrip() for line in lines)
+    return clean and bool(lines[0]) and not lines[0].startswith(" ") and bool(lines[-1])
+
+
+def _literal(text: str) -> list[str]:
+    return ["|" if text.endswith("\n") else "|-", *text.removesuffix("\n").split("\n")]
 
 
 def _flow(entry: Mapping[str, Any]) -> str:
-    return "{" + ", ".join(f"{key}: {_inline(value)}" for key, value in entry.items()) + "}"
+    return "{" + ", ".join(f"{_scalar(key)}: {_inline(value)}" for key, value in entry.items()) + "}"
 
 
 def _inline(value: object) -> str:
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_scalar, value))}]"
+        return f"[{', '.join(map(_inline, value))}]"
+    if isinstance(value, Mapping):
+        return _flow(value)
     return _scalar(value)
 
 

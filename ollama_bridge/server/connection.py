@@ -128,7 +128,9 @@ class Connection(web.RequestHandler):
         """Answer what is no HTTP. aiohttp would quote it, in a traceback at ERROR and to the client."""
         if isinstance(exc, ClientLeft):
             raise exc
-        if not isinstance(exc, HttpProcessingError):
+        # aiohttp repeats an `Expect` that it does not know, whatever its bytes; what fails in the application is told
+        # by its middleware and never gets here.
+        if not isinstance(exc, HttpProcessingError | UnicodeEncodeError):
             return super().handle_error(request, status, exc, message)
         log.info("malformed request", fault=type(exc).__name__, client=request.remote)
         if isinstance(exc, LineTooLong):
@@ -165,9 +167,14 @@ async def read_body(request: web.Request) -> bytes:
         raise InvalidRequest("the request body did not arrive in time", status=408) from None
     except ConnectionError as exc:
         raise ClientLeft from exc
-    if isinstance(request.protocol, Connection) and (fault := request.protocol.fault_of(request.content)):
+    if fault := body_fault(request):
         raise InvalidRequest(fault)
     return body
+
+
+def body_fault(request: web.Request) -> str:
+    """In Go's words, why a body that has ended is incomplete; empty: it is not."""
+    return request.protocol.fault_of(request.content) if isinstance(request.protocol, Connection) else ""
 
 
 def _too_large(request: web.Request) -> BridgeError:

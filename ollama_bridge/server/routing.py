@@ -9,6 +9,7 @@ import posixpath
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
+from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -18,6 +19,7 @@ Routes: TypeAlias = Mapping[str, Mapping[str, Handler]]
 """Path to method to handler; `{name}` stands for one segment of a path. The order of the methods is the order of
 the `Allow` header."""
 
+_SAFE_IN_PATHS: Final = "/$&+,:;=@"  # what Go leaves as it is in a URL's path, beside letters and digits
 _STATUS_TEXT: Final = {301: "Moved Permanently", 307: "Temporary Redirect"}
 
 
@@ -63,7 +65,11 @@ def _cleaned(path: str) -> str:
 
 
 def _redirect(request: web.Request, path: str, status: int) -> web.Response:
-    location = path if not request.query_string else f"{path}?{request.query_string}"
+    location = quote(
+        path, safe=_SAFE_IN_PATHS
+    )  # the path is decoded: it may hold a line break, which ends a header
+    if query := request.rel_url.raw_query_string:
+        location += f"?{query}"
     if request.method not in {"GET", "HEAD"}:
         return web.Response(status=status, headers={"Location": location})
     page = f'<a href="{html.escape(location)}">{_STATUS_TEXT[status]}</a>.\n\n'

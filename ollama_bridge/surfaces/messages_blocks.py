@@ -41,6 +41,10 @@ _BLOCK: Final = Struct(
 _BLOCKS: Final = Slice("[]anthropic.ContentBlock", _BLOCK, {})
 _MESSAGE: Final = Struct("MessageParam", {"role": STRING, "content": ANY}, "anthropic")
 
+# Tuples, for what a client nests inside a block may have a list for its type, and that cannot be sought in a set.
+_INNER: Final = ("text", "image")
+_PLAIN_SOURCES: Final = ("text", "content")
+
 
 class MessageParam:
     """A message as sent: its role in lower case, and its blocks. A text alone is one block."""
@@ -173,7 +177,7 @@ def _piece(block: Block) -> tuple[str, list[Image]]:
 def _document(block: Block) -> tuple[str, list[Image]]:
     source = block.get("source")
     named = source.get("type") if isinstance(source, dict) else None
-    if not isinstance(source, dict) or named not in {"text", "content"}:
+    if not isinstance(source, dict) or named not in _PLAIN_SOURCES:
         shown = named if isinstance(named, str) else "none"
         raise InvalidRequest(
             f"documents of source type {shown[:40]} are not supported: send the document's text"
@@ -186,7 +190,7 @@ def _parts(content: Any) -> tuple[str, list[Image]]:
     """A text, or a list of text and image blocks inside another block."""
     if not isinstance(content, list):
         return _text(content), []
-    inner = [block for block in content if isinstance(block, dict) and block.get("type") in {"text", "image"}]
+    inner = [block for block in content if isinstance(block, dict) and block.get("type") in _INNER]
     pieces = [_piece(block) for block in inner]
     return _joined(*(text for text, _ in pieces)), [image for _, images in pieces for image in images]
 

@@ -15,7 +15,7 @@ its format::
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from ollama_bridge import media
@@ -24,7 +24,7 @@ from ollama_bridge.chat import Capability, ChatRequest, Image, Infill, Message, 
 from ollama_bridge.errors import InvalidRequest, ModelNotFound
 from ollama_bridge.events import ToolCall
 from ollama_bridge.infill import recognise
-from ollama_bridge.presets import primed
+from ollama_bridge.presets import Preset, primed
 from ollama_bridge.surfaces.calls import ROLES, check_abilities, lookup_name, refuse_endless
 from ollama_bridge.surfaces.gotypes import decode
 from ollama_bridge.surfaces.ollama_context import unpack
@@ -79,6 +79,7 @@ class Call:
         messages: tuple[Message, ...],
         tools: tuple[Tool, ...],
         *needs: Capability,
+        preset: Preset,
         infill: Infill | None = None,
         begins: bool = True,
     ) -> ChatRequest:
@@ -104,7 +105,7 @@ class Call:
             infill=infill,
             target=model.target,
         )
-        return primed(request, model.preset, begins=begins)
+        return primed(request, preset, begins=begins)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +124,7 @@ class ChatCall(Call):
             InvalidRequest: The model cannot do that (400); an option or the format is wrong (500).
         """
         needs: tuple[Capability, ...] = ("tools",) if self.tools else ()
-        return self._request(model, self.messages, self.tools, *needs)
+        return self._request(model, self.messages, self.tools, *needs, preset=model.preset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +133,7 @@ class GenerateCall(Call):
 
     Args:
         raw: The prompt is complete as it is. Replies then have no `context`.
-        template: Taken and ignored: the providers have their own.
+        template: Instead of the model's own; `templates` says what effect it has.
         context: As sent.
         remembered: The conversation that `context` holds; none if it is another server's.
     """
@@ -155,20 +156,23 @@ class GenerateCall(Call):
         return lookup_name(self.model)
 
     def request(self, model: Model) -> ChatRequest:
-        """As `ChatCall.request`: the prompt becomes the user's message, or a gap to fill."""
+        """As `ChatCall.request`: the prompt becomes the user's message, or a gap to fill; InvalidTemplate (500) too."""
         if self.raw and self.load != "unload" and (self.template or self.system or self.context):
             raise InvalidRequest("raw mode does not support template, system, or context")
         needs: tuple[Capability, ...] = ("insert",) if self.suffix else ()
+        preset = Preset(options=model.preset.options) if self.raw else model.preset
+        if self.template:
+            preset = replace(preset, template=self.template)
         if gap := self._gap(model):
-            return self._request(model, (), (), *needs, infill=gap)
+            return self._request(model, (), (), *needs, preset=preset, infill=gap)
         if not self.prompt:
-            return self._request(model, (), (), *needs)
+            return self._request(model, (), (), *needs, preset=preset)
         prompt = Message("user", self.prompt, images=self.images)
         # A client that goes on sends its system prompt with every turn; once is enough.
         is_new = self.system and Message("system", self.system) not in self.remembered
         system = (Message("system", self.system),) if is_new else ()
         messages = (*self.remembered, *system, prompt)
-        return self._request(model, messages, (), *needs, begins=not self.remembered)
+        return self._request(model, messages, (), *needs, preset=preset, begins=not self.remembered)
 
     def _gap(self, model: Model) -> Infill | None:
         """What is to be filled, if anything, and if the model says it can."""

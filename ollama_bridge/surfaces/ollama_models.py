@@ -10,7 +10,7 @@ clients, all strings and never null:
   account at ollama.com, and no IDE is known to gain by them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -62,21 +62,25 @@ def show_body(
         model: Which.
         requested: The name as the client sent it.
         user_agent: Of the client; Copilot's is answered with `requested` as `general.basename`.
-        system: From the request; echoed, as a real server does.
+        system: From the request; shown instead of the model's own, as a real server does.
         options: From the request; echoed in the modelfile only, as a real server does.
     """
     basename = requested if user_agent.startswith(_COPILOT) else model.display_name
     template = _template(model)
+    preset = model.preset
+    system = system or preset.system
     body: dict[str, Any] = {
-        "license": _LICENSE,
+        "license": preset.license or _LICENSE,
         "modelfile": _modelfile(model, template, system, options or {}),
         # Continue reads the context length here and nowhere else, and DevoxxGenie here first.
-        "parameters": f"{'num_ctx':<30} {model.context_length}",
+        "parameters": "\n".join(_parameters(_options(model), _dumped, "{:<30} {}")),
         "template": template,
     }
     if system:
         body["system"] = system
-    body["details"] = _details(model)
+    body["details"] = {**_details(model), "parent_model": preset.parent}
+    if preset.messages:
+        body["messages"] = [{"role": one.role, "content": one.content} for one in preset.messages]
     body["model_info"] = dict(
         sorted(
             {
@@ -117,7 +121,7 @@ def _tag(model: Model) -> dict[str, Any]:
         "name": model.name,
         "model": model.name,
         "modified_at": rfc3339(model.modified_at),
-        "size": _size(model),
+        "size": size(model),
         "digest": model.digest,
         "details": {
             **_details(model),
@@ -131,16 +135,16 @@ def _tag(model: Model) -> dict[str, Any]:
 
 
 def _process(model: Model, expires_at: datetime) -> dict[str, Any]:
-    size = _size(model)
+    length = size(model)
     return {
         "name": model.name,
         "model": model.name,
-        "size": size,
+        "size": length,
         "digest": model.digest,
         "details": _details(model),
         "expires_at": rfc3339(expires_at),
         # All of it on a GPU, if not on ours: less would make `ollama ps` warn of a slow CPU.
-        "size_vram": size,
+        "size_vram": length,
         "context_length": model.context_length,
     }
 
@@ -158,6 +162,8 @@ def _details(model: Model) -> dict[str, Any]:
 
 def _template(model: Model) -> str:
     """Read by clients for two words: LiteLLM takes `tools` for tool support, Continue `.Suffix` for completion."""
+    if model.preset.template:
+        return model.preset.template
     tools = "{{ if .Tools }}{{ .Tools }}\n\n{{ end }}" if "tools" in model.capabilities else ""
     suffix = "{{ if .Suffix }}{{ .Suffix }}{{ end }}" if "insert" in model.capabilities else ""
     return "{{ if .System }}{{ .System }}\n\n{{ end }}" + tools + "{{ .Prompt }}" + suffix
@@ -169,16 +175,33 @@ def _modelfile(model: Model, template: str, system: str, options: Mapping[str, A
         "# To build a new Modelfile based on this, replace FROM with:",
         f"# FROM {model.name}",
         "",
-        f"FROM {model.name}",
+        f"FROM {model.preset.parent or model.name}",
         f"TEMPLATE {_quoted(template)}",
     ]
     if system:
         lines.append(f"SYSTEM {_quoted(system)}")
-    for name, value in sorted({"num_ctx": model.context_length, **options}.items()):
-        values = value if isinstance(value, list) else [value]
-        lines += [f"PARAMETER {name} {_parameter(one)}" for one in values]
-    lines.append(f"LICENSE {_quoted(_LICENSE)}")
+    lines += _parameters({**_options(model), **options}, _parameter, "PARAMETER {} {}")
+    lines.append(f"LICENSE {_quoted(model.preset.license or _LICENSE)}")
+    lines += [f"MESSAGE {one.role} {_quoted(one.content)}" for one in model.preset.messages]
     return "\n".join(lines) + "\n"
+
+
+def _options(model: Model) -> dict[str, Any]:
+    return {"num_ctx": model.context_length, **model.preset.options}
+
+
+def _parameters(options: Mapping[str, Any], shown: Callable[[Any], str], line: str) -> list[str]:
+    """A line for each value, those of lists one by one."""
+    return [
+        line.format(name, shown(one))
+        for name, value in sorted(options.items())
+        for one in (value if isinstance(value, list) else [value])
+    ]
+
+
+def _dumped(value: Any) -> str:
+    """As Go prints it with `%#v`: text in quotes."""
+    return gojson.quote(value) if isinstance(value, str) else gojson.dump(value).decode()
 
 
 def _parameter(value: Any) -> str:
@@ -192,5 +215,6 @@ def _quoted(text: str) -> str:
     return f'"""{text}"""' if '"' in text else f'"{text}"'
 
 
-def _size(model: Model) -> int:
+def size(model: Model) -> int:
+    """Bytes of the model, as far as lists know: there is nothing of it here but its modelfile."""
     return len(_modelfile(model, _template(model), "", {}).encode())

@@ -95,7 +95,8 @@ def read_keep_alive(sent: Any) -> float:
             if math.isinf(sent):
                 raise gotypes.Mismatch(f"number {sent.text}", "float64")
             # A nanosecond is Go's smallest time: less than one is none at all, and means "unload".
-            return FOREVER_S if sent < 0 else math.floor(sent * 1e9) / 1e9
+            # What none of its durations can hold is forever.
+            return math.floor(sent * 1e9) / 1e9 if 0 <= sent * 1e9 < _INT64 else FOREVER_S
         case "string":
             nanoseconds = parse_duration(sent)
             return FOREVER_S if nanoseconds < 0 else nanoseconds / 1e9

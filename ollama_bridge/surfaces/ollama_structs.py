@@ -108,3 +108,40 @@ SHOW: Final = Struct(
         "options": Map(),
     },
 )
+
+_NAMED: Final[Mapping[str, GoType]] = {"model": STRING, "name": STRING}
+_MOVED: Final[Mapping[str, GoType]] = {
+    **_NAMED,
+    "insecure": BOOL,
+    "username": STRING,
+    "password": STRING,
+    "stream": BOOL,
+}
+PULL: Final = Struct("PullRequest", _MOVED)
+PUSH: Final = Struct("PushRequest", _MOVED)
+DELETE: Final = Struct("DeleteRequest", _NAMED)
+COPY: Final = Struct("CopyRequest", {"source": STRING, "destination": STRING})
+CREATE: Final = Struct(
+    "CreateRequest",
+    {
+        **_NAMED,
+        "stream": BOOL,
+        "quantize": STRING,
+        "quantization": STRING,
+        "draft_quantize": STRING,
+        "from": STRING,
+        "remote_host": STRING,
+        "files": Map("map[string]string"),
+        "adapters": Map("map[string]string"),
+        "draft_files": Map("map[string]string"),
+        "template": STRING,
+        "license": ANY,
+        "system": STRING,
+        "parameters": Map(),
+        "messages": Slice("[]api.Message", Itself(_MESSAGE), {}),
+        "renderer": STRING,
+        "parser": STRING,
+        "requires": STRING,
+        "info": Map(),
+    },
+)

@@ -85,8 +85,10 @@ def _checked(item: dict[str, Any]) -> Item:
 def _read_part(where: str, place: int, sent: Any) -> Part:
     if not isinstance(sent, dict):
         raise InvalidRequest(f"{where}[{place}]: it must be an object")
-    if sent.get("type") not in _PARTS:
-        raise InvalidRequest(f"{where}[{place}]: unknown content type: {sent.get('type') or ''}")
+    named = sent.get("type")
+    if not isinstance(named, str) or named not in _PARTS:
+        shown = named if isinstance(named, str) else ""
+        raise InvalidRequest(f"{where}[{place}]: unknown content type: {shown}")
     return sent
 
 
