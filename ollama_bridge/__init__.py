@@ -6,6 +6,7 @@ The map, from the ground up (an import goes down only; `pyproject.toml` enforces
     names media masking             model names, images, keys in texts: all pure                 floor 0
     history infill presets          repairs conversations; gaps to fill; what own models add     floor 0
     tokens templates                estimates; the part of Go's templates that has an effect     floor 0
+    facts                           what is known about one model: a row of the catalogue        floor 0
     backends/  catalog              one file per provider SDK; known facts about models          floor 1
     lineage  vault                  models made from models; what providers want back, on disk   floor 1
     surfaces/  policies/            one room per client wire; backends that hold backends        floor 2

@@ -23,9 +23,9 @@ from ollama_bridge.catalog_data import (
     FILLERS,
     TALKS_AND_FILLS,
     UNKNOWN,
-    Facts,
 )
 from ollama_bridge.chat import Capability, Message, Target
+from ollama_bridge.facts import Facts
 from ollama_bridge.names import normalise_name
 from ollama_bridge.presets import NOTHING_ADDED, Preset
 

@@ -7,87 +7,26 @@ they can neither answer a chat nor embed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
 from ollama_bridge.chat import Capability, Effort, Rules
+from ollama_bridge.facts import Facts, embedder
 
 CATALOGUE_DATE: Final = datetime(2026, 11, 20, tzinfo=UTC)
 """`modified_at` of every model: a constant, for clients cache and sort by it. It moves when rows change."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known about one upstream model.
-
-    Args:
-        id: As the provider knows it.
-        display_name: For people.
-        family: Also `general.architecture`: lower-case letters and digits only.
-        context_length: Tokens of prompt and answer together.
-        max_output_tokens: Most tokens of one answer; of an embedding model, which gives none, 1.
-        capabilities: In Ollama's order.
-        rules: How it differs from its neighbours.
-        offered: Whether it is shown as soon as its provider has a key.
-        embedding_length: Of an embedding model the width of its vectors. Clients demand the number even of chat
-            models (koog), and of those no provider publishes it.
-        known: False where all of this is a guess, so that the operator's defaults go first.
-    """
-
-    id: str
-    display_name: str
-    family: str
-    context_length: int
-    max_output_tokens: int
-    capabilities: tuple[Capability, ...]
-    rules: Rules
-    offered: bool = True
-    embedding_length: int = 8192
-    known: bool = True
-
-
 _ALL: Final[tuple[Capability, ...]] = ("completion", "tools", "vision", "thinking")
-_SEES: Final[tuple[Capability, ...]] = ("completion", "tools", "vision")
 _TALKS: Final[tuple[Capability, ...]] = ("completion", "tools")
 # The same with `insert`: gaps in code are filled by asking the chat model (`policies.infill`). So may be asked who is
 # quick, and whose thinking can be off, or nearly: nobody waits for the completion of a line.
 _QUICK: Final[tuple[Capability, ...]] = ("completion", "tools", "insert", "vision", "thinking")
 _FILLS: Final[tuple[Capability, ...]] = ("completion", "tools", "insert", "vision")
 TALKS_AND_FILLS: Final[tuple[Capability, ...]] = ("completion", "tools", "insert")
-_EMBEDS: Final[tuple[Capability, ...]] = ("embedding",)
 
 _NO_EFFORTS: Final[tuple[Effort, ...]] = ()
-
-
-def _embedder(
-    model_id: str,
-    name: str,
-    context_length: int,
-    width: int,
-    *,
-    narrowest: int | None = None,
-    offered: bool = True,
-    known: bool = True,
-) -> Facts:
-    """A model that embeds and does nothing else.
-
-    Its family is that of nearly all embedding models of a real Ollama, and what clients (Page Assist and its kin)
-    tell them by from those one can chat with.
-
-    Args:
-        model_id: As the provider knows it.
-        name: For people.
-        context_length: Tokens of one text.
-        width: Of its vectors.
-        narrowest: The least width it can be asked for; None: it has only its own.
-        offered: As in `Facts`.
-        known: As in `Facts`.
-    """
-    dimensions = range(0) if narrowest is None else range(narrowest, width)
-    rules = Rules(thinking=frozenset(), efforts=_NO_EFFORTS, dimensions=dimensions)
-    return Facts(model_id, name, "bert", context_length, 1, _EMBEDS, rules, offered, width, known)
 
 
 # ---------------------------------------------------------------------------------------------- Anthropic
@@ -216,9 +155,9 @@ _OPENAI: Final = (
     Facts("o1-pro", "o1 pro", "gpt", 200_000, 100_000, _ALL, _O_SERIES, False),
     Facts("gpt-4o-mini", "GPT-4o mini", "gpt", 128_000, 16_384, _FILLS, _GPT_4, False),
     # For indexes: https://developers.openai.com/api/docs/guides/embeddings
-    _embedder("text-embedding-3-small", "OpenAI embedding 3 small", 8192, 1536, narrowest=1),
-    _embedder("text-embedding-3-large", "OpenAI embedding 3 large", 8192, 3072, narrowest=1),
-    _embedder("text-embedding-ada-002", "OpenAI embedding Ada 002", 8192, 1536, offered=False),
+    embedder("text-embedding-3-small", "OpenAI embedding 3 small", 8192, 1536, narrowest=1),
+    embedder("text-embedding-3-large", "OpenAI embedding 3 large", 8192, 3072, narrowest=1),
+    embedder("text-embedding-ada-002", "OpenAI embedding Ada 002", 8192, 1536, offered=False),
 )
 
 # ------------------------------------------------------------------------------------------------- Google
@@ -300,14 +239,14 @@ _GOOGLE: Final = (
     Facts("gemma-4-31b-it", "Gemma 4 31B", "gemma", 262_144, 32_768, _FILLS, _GEMMA, False, 5376),
     Facts("gemma-4-26b-a4b-it", "Gemma 4 26B A4B", "gemma", 262_144, 32_768, _FILLS, _GEMMA, False, 2816),
     # For indexes: https://ai.google.dev/gemini-api/docs/embeddings
-    _embedder("gemini-embedding-2", "Gemini Embedding 2", 8192, 3072, narrowest=128),
-    _embedder("gemini-embedding-001", "Gemini Embedding 001", 2048, 3072, narrowest=128),
+    embedder("gemini-embedding-2", "Gemini Embedding 2", 8192, 3072, narrowest=128),
+    embedder("gemini-embedding-001", "Gemini Embedding 001", 2048, 3072, narrowest=128),
 )
 
 _DEMO: Final = (
     Facts("demo", "Demo", "demo", 32_768, 4_096, _ALL, Rules()),
     # Counts words and understands none: to try an index out, and so only for who asks for it.
-    _embedder("demo-embed", "Demo (embeddings)", 32_768, 256, offered=False),
+    embedder("demo-embed", "Demo (embeddings)", 32_768, 256, offered=False),
 )
 
 CATALOG: Final[Mapping[str, tuple[Facts, ...]]] = MappingProxyType(
@@ -382,7 +321,7 @@ UNKNOWN: Final = Facts(
 
 
 def _named(part: str, width: int, context_length: int) -> tuple[str, Facts]:
-    return part, _embedder("", "", context_length, width, offered=False, known=False)
+    return part, embedder("", "", context_length, width, offered=False, known=False)
 
 
 EMBEDDERS: Final[tuple[tuple[str, Facts], ...]] = (

@@ -45,12 +45,19 @@ class BrokenLineage(ConfigError):
 
 
 def places(models: Iterable[ModelConfig]) -> dict[str, int]:
-    """The key of every name to the place of its model: aliases too, enabled or not; a name goes before an alias.
+    """The key of every name to the place of its model: aliases too, enabled or not.
 
-    What is no name at all is the name of no model.
+    A name goes before an alias, and an alias that clients see before one of a hidden model. What is no name at all
+    is the name of no model.
     """
     given = tuple(models)
-    aliases = ((alias, index) for index, model in enumerate(given) for alias in model.aliases)
+    aliases = (
+        (alias, index)
+        for shown in (False, True)
+        for index, model in enumerate(given)
+        if model.enabled is shown
+        for alias in model.aliases
+    )
     names = ((model.name, index) for index, model in enumerate(given))
     found = {key_of(name): index for pairs in (aliases, names) for name, index in pairs}
     found.pop("", None)

@@ -187,7 +187,9 @@ class Vault:
         return self._tried(lambda: self._disk.read(keys, oldest_s)) or {}
 
     def _flush(self) -> None:
-        writes = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        writes: list[_Write] = []
+        while self._waiting:  # until there are none: who puts one behind others relies on us to see it
+            writes.append(self._waiting.popleft())
         if writes:
             self._tried(lambda: self._disk.write(writes, self._clock_s()))
 

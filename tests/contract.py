@@ -122,6 +122,7 @@ SHOWN = [
      "contract_native::no_models_are_an_empty_list_natively_and_null_on_v1")),
     ("7.5", "responses", ("v1_responses_golden::as_the_real_server surface_responses_encode::any_reply_is_a_well_formed_stream "
      "contract_v1::what_cannot_be_translated v1_responses::a_load_asks_nobody")),
+    ("7.6", "a transcription is a multipart form", "v1_chat::nobody_listens"),
     ("7.7", "messages", ("contract_examples::an_example contract_v1::what_cannot_be_translated contract_v1::what_is_borne "
      "surface_messages_encode::the_bytes_of_a_real_server surface_messages_encode::the_whole_message_of_a_real_server surface_messages_encode::why_it_stopped")),
     # ---------------------------------------------------------------------- 8 the command line
@@ -195,7 +196,7 @@ NOT_SHOWN = [
     ("4.5", "cloud and remote models", "nothing is forwarded to ollama.com: such names are unknown"),
     ("6.2", "the server that panics at start", "ours refuses the configuration in words"),
     ("7.5", "web_search orchestration", "ollama.com's service"),
-    ("7.6", "/v1/audio/transcriptions", "not offered: no provider is asked to listen; 404 in plain text"),
+    ("7.6", "a transcription", "no provider is asked to listen"),
     ("7.7", "web_search_* tools", "ollama.com's service: what is not a function is passed over"),
     ("12", "C, J, stub 429 and 401", "see §2.4 and §4.5"),
 ]

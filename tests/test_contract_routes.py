@@ -23,6 +23,7 @@ ROUTES = {
     "/v1/embeddings": "POST",
     "/v1/responses": "POST",
     "/v1/messages": "POST",
+    "/v1/audio/transcriptions": "POST",
     "/v1/models": "GET",
     "/v1/models/plain": "GET",
     "/api/status": "GET",
@@ -52,7 +53,6 @@ PATTERNS = {
 }
 
 NOWHERE = (
-    "/v1/audio/transcriptions",  # a real server has it; no provider is asked to listen here
     "/api",
     "/api/",
     "/v1",

@@ -72,3 +72,19 @@ def test_how_the_answer_is_cut_into_pieces_changes_nothing(data, prefix, suffix,
     )
     answer = "".join(data.draw(st.lists(parts | TEXT, max_size=5)))
     assert middle_of(answer, prefix, suffix, cuts=cuts, cut=cut) == middle_of(answer, prefix, suffix, cut=cut)
+
+
+@pytest.mark.parametrize("said", [" ", "\n", "\n    ", "Ha:\n\n"])
+@pytest.mark.parametrize("suffix", ["", " " * 4000, "\n});\n", "\n" * 50 + "return total\n"])
+def test_a_model_that_has_lost_itself_is_passed_on(said, suffix):
+    """However long it repeats white space, most of it leaves as it comes: nothing grows, nothing is looked at again."""
+    middle, answer = Middle("total = (", suffix), said * 400
+    heard = "".join(map(middle.feed, answer))
+    assert len(heard) > len(answer) - 100
+    assert answer.startswith(heard)
+
+
+def test_what_cannot_be_told_from_the_middle_is_not_held_back():
+    """A bracket behind the gap may well be written twice: it comes at once."""
+    middle = Middle("total = sum(", ")\n")
+    assert middle.feed("x for x in f()") == "x for x in f()"

@@ -287,6 +287,28 @@ async def test_a_name_of_two_owners_is_nobodys(path):
     assert named.lines[-1] == {"status": "success"}
 
 
+async def test_an_alias_that_a_hidden_model_has_too_is_the_seen_ones(path):
+    """Clients copy, delete and are answered by the same model under such a name, wherever the hidden one stands."""
+    async with Upstream() as upstream:
+        text = (
+            "providers:\n"
+            f"  up: {{kind: openai, api: chat, api_key: none, base_url: '{upstream.url}{WIRE.base}'}}\n"
+            "models:\n"
+            "  - {name: seen, backend: up, aliases: [x]}\n"
+            "  - {name: hidden, backend: up, aliases: [x], enabled: false}\n"
+        )
+        async with managed(path, text) as daemon:
+            copied = await ask(daemon.url, "POST", "/api/copy", {"source": "x", "destination": "same"})
+            assert copied.status == 200
+            assert (await show(daemon.url, "same"))["details"]["parent_model"] == "seen:latest"
+            assert (await ask(daemon.url, "DELETE", "/api/delete", {"model": "x"})).status == 200
+            assert (await ask(daemon.url, "POST", "/api/show", {"model": "x"})).status == 404
+    assert YAML(typ="safe").load(path)["models"][:2] == [
+        {"name": "seen", "backend": "up", "aliases": []},
+        {"name": "hidden", "backend": "up", "aliases": ["x"], "enabled": False},
+    ]
+
+
 async def test_create_pulls_what_it_is_made_from(path):
     """As a real server does."""
     async with managed(path, "", ANTHROPIC_API_KEY=KEY) as daemon:

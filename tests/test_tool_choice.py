@@ -110,6 +110,23 @@ def test_claude_is_not_forced_while_it_thinks(mode):
 
 
 @pytest.mark.parametrize(
+    ("mode", "more", "thinking"),
+    [
+        ("required", {}, {"type": "disabled"}),
+        ("tool", {}, {"type": "disabled"}),
+        ("auto", {}, None),
+        ("none", {}, None),
+        ("required", {"tools": ()}, None),
+        ("required", {"rules": replace(RULES, forced_tools=False)}, None),
+        ("required", {"rules": replace(RULES, thinking=frozenset({"budget", "disabled"}))}, None),
+    ],
+)
+def test_claude_is_kept_from_thinking_by_default_where_it_is_to_call(mode, more, thinking):
+    """Who says nothing of thinking and forces a call gets the call: a model that thinks by itself is told not to."""
+    assert anthropic_request.prepare(asking(mode, **more)).body.get("thinking") == thinking
+
+
+@pytest.mark.parametrize(
     ("model", "forced"),
     [
         ("claude-opus-5-5", False),

@@ -508,3 +508,22 @@ async def test_a_client_that_leaves_ends_the_call():
         await asyncio.wait_for(upstream.asked.wait(), 5)
         writer.close()
         await asyncio.wait_for(upstream.closed_early.wait(), 5)
+
+
+async def test_nobody_listens():
+    """A transcription is refused in words, and before that whatever is no form, in a real server's."""
+    async with served() as (daemon, upstream):
+        path = "/v1/audio/transcriptions"
+        none = await ask(daemon.url, "POST", path, {})
+        client = openai.AsyncOpenAI(base_url=f"{daemon.url}/v1", api_key="none", max_retries=0)
+        with pytest.raises(openai.BadRequestError, match="no provider is asked to listen"):
+            await client.audio.transcriptions.create(model="m", file=("a.wav", b"RIFF"))
+        await client.close()
+        assert not upstream.requests
+    assert none.status == 400
+    assert none.json["error"] == {
+        "message": "failed to parse multipart form: request Content-Type isn't multipart/form-data",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+    }

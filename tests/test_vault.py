@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,28 @@ async def test_what_is_put_is_found_at_once_and_after_a_restart(path):
     assert await vault.find([b"a", b"b", b"c", b"d"]) == want
     await vault.aclose()
     assert await found_later(path, [b"a", b"b", b"c", b"d"]) == want
+
+
+class Interrupted(deque):
+    """Writes that wait, to which one is added just as the first is taken."""
+
+    def popleft(self):
+        if self.interrupt is not None:
+            interrupt, self.interrupt = self.interrupt, None
+            interrupt()
+        return super().popleft()
+
+
+async def test_what_is_put_while_others_are_written_is_written_too(path):
+    """It is in the file without anything being put after it, and without the vault being closed."""
+    vault = Vault(path, ROOMY)
+    vault._waiting = waiting = Interrupted()
+    waiting.interrupt = lambda: vault.put([b"b"], b"two")
+    vault.put([b"a"], b"one")
+    await vault.find([b"nothing"])  # a look at the disk comes behind all that waits to be written
+    await vault.find([b"nothing else"])
+    assert await found_later(path, [b"a", b"b"]) == {b"a": b"one", b"b": b"two"}
+    await vault.aclose()
 
 
 async def test_the_newest_value_counts(path):

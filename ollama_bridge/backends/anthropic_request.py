@@ -15,7 +15,7 @@ from anthropic import transform_schema
 from ollama_bridge.backends import anthropic_cache
 from ollama_bridge.backends.anthropic_thinking import may_begin, signed
 from ollama_bridge.backends.sealing import Kept, laid_out
-from ollama_bridge.backends.tool_choice import choice_for
+from ollama_bridge.backends.tool_choice import choice_for, forces
 from ollama_bridge.backends.tool_names import ToolNames
 from ollama_bridge.chat import ChatRequest, Effort, Image, Message, Tool
 from ollama_bridge.errors import InvalidRequest
@@ -211,6 +211,9 @@ def _think(request: ChatRequest, body: dict[str, Any], dropped: list[str], *, ma
             # It thinks whatever we say, and by default says nothing of it; what such a model says between two
             # tool calls would be lost with it.
             body["thinking"] = {"type": "adaptive", "display": "summarized"}
+        elif "adaptive" in rules.thinking and rules.forced_tools and forces(request):
+            # By default it may think, and who thinks cannot be made to call: a 400.
+            body["thinking"] = {"type": "disabled"}
         return
     if think is False:
         for kind in ("disabled", "between_tools"):

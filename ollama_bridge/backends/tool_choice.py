@@ -8,6 +8,12 @@ AUTO: Final = ToolChoice()
 """What every provider does that is told nothing."""
 
 
+def forces(request: ChatRequest) -> bool:
+    """Whether the client leaves the model no choice but to call a tool."""
+    choice = request.tool_choice
+    return bool(request.tools) and choice is not None and choice.mode in {"required", "tool"}
+
+
 def choice_for(request: ChatRequest, dropped: list[str], *, can_force: bool = True) -> ToolChoice:
     """What to ask for; `AUTO` where nothing has to be said.
 
@@ -19,7 +25,7 @@ def choice_for(request: ChatRequest, dropped: list[str], *, can_force: bool = Tr
     wanted = request.tool_choice
     if wanted is None or not request.tools:
         return AUTO
-    if wanted.mode in {"required", "tool"} and not (can_force and request.target.rules.forced_tools):
+    if forces(request) and not (can_force and request.target.rules.forced_tools):
         dropped.append("tool_choice")
         return AUTO
     return wanted

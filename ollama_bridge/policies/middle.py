@@ -21,9 +21,12 @@ _CERTAIN: Final = 160
 """Characters of the suffix that nobody writes by chance: whatever follows them, the middle ended before."""
 
 _SENTENCE: Final = r"[A-Z][\w ,.'’!:`-]{0,200}"
-_INTRODUCTION: Final = rf"(?:{_SENTENCE}(?<=[.:!])[ \t]*\n\s*)?"
-_OPENING: Final = re.compile(rf"\s*{_INTRODUCTION}(`{{3,}})[^\n`]{{0,80}}\n")
-_MAY_OPEN: Final = re.compile(rf"\s*(?:{_SENTENCE}[ \t]*|{_INTRODUCTION}(?:`{{1,2}}|`{{3,}}[^\n`]{{0,80}})?)")
+_SPACE: Final = r"\s{0,80}"  # bounded, for a model that has lost itself says nothing but line ends
+_INTRODUCTION: Final = rf"(?:{_SENTENCE}(?<=[.:!])[ \t]{{0,80}}\n{_SPACE})?"
+_OPENING: Final = re.compile(rf"{_SPACE}{_INTRODUCTION}(`{{3,}})[^\n`]{{0,80}}\n")
+_MAY_OPEN: Final = re.compile(
+    rf"{_SPACE}(?:{_SENTENCE}[ \t]{{0,80}}|{_INTRODUCTION}(?:`{{1,2}}|`{{3,}}[^\n`]{{0,80}})?)"
+)
 _FENCE_LINE: Final = re.compile(r"[ \t]*(`{3,})[ \t\r]*([^`]*)")
 _MAY_BE_FENCE: Final = re.compile(r"[ \t]*(?:`{1,2}|`{3,}[^\n`]{0,80})?")
 _FENCES: Final = re.compile(r"^[ \t]*```", re.MULTILINE)
@@ -193,7 +196,8 @@ class _Tail:
 
     def __init__(self, suffix: str) -> None:
         self.over = False
-        self._suffix = suffix[:_WINDOW]
+        window = suffix[:_WINDOW]
+        self._suffix = window if _tells(window) else ""  # what cannot tell is never taken for a repetition
         self._is_whole = len(suffix) <= _WINDOW
         start = suffix[:_CERTAIN]
         self._certain = start if len(start) == _CERTAIN and _tells(start) else ""
@@ -219,14 +223,17 @@ class _Tail:
 
     def _starts(self, text: str) -> Iterator[int]:
         """Where in `text` something begins that is the suffix, as far as the text goes."""
-        at = text.find(self._suffix[0]) if text else -1
+        suffix = self._suffix
+        # From here on, what follows a whole suffix is white space.
+        at = text.find(suffix[0], max(0, len(text.rstrip()) - len(suffix))) if text else -1
         while at >= 0:
-            tail = text[at:]
-            if self._suffix.startswith(tail) or (
-                self._is_whole and tail.startswith(self._suffix) and tail[len(self._suffix) :].isspace()
-            ):
+            if len(text) - at <= len(suffix):
+                found = suffix.startswith(text[at:])
+            else:
+                found = self._is_whole and text.startswith(suffix, at)
+            if found:
                 yield at
-            at = text.find(self._suffix[0], at + 1)
+            at = text.find(suffix[0], at + 1)
 
     def _is_echo(self, tail: str, *, cut: bool) -> bool:
         """Whether it is a repetition and no coincidence: whole lines, unless the model was cut off."""

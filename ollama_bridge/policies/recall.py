@@ -138,20 +138,24 @@ def _keys(target: Target, before: Sequence[Message], turn: Message) -> list[byte
             `list_files {}` are told apart.
         turn: What the model said.
     """
-    who = [target.provider, target.model]
-    calls = [[call.name, _plain(call.arguments)] for call in turn.tool_calls]
-    asks = [_ask(message) for message in before]
-    said = "".join(turn.content.lstrip()[:_HEAD].split())
-    marks: list[list[object]] = [["turn", *who, asks, calls, said]]
-    if turn.tool_calls:
-        marks.append(["calls", *who, asks[-1:], calls])
-        first = turn.tool_calls[0]
-        if _UNIQUE_ID.search(first.id):
-            marks.insert(0, ["id", *who, first.id, first.name])
     try:
-        return [_hashed(mark) for mark in marks]
+        # Once for all marks: calls that write files hold the files.
+        calls = _hashed([[call.name, _plain(call.arguments)] for call in turn.tool_calls]).hex()
+        return [_hashed(mark) for mark in _marks(target, before, turn, calls)]
     except TypeError:
         return []
+
+
+def _marks(
+    target: Target, before: Sequence[Message], turn: Message, calls: str
+) -> Iterator[Sequence[object]]:
+    who = [target.provider, target.model]
+    asks = [_ask(message) for message in before]
+    if turn.tool_calls and _UNIQUE_ID.search(turn.tool_calls[0].id):
+        yield "id", *who, turn.tool_calls[0].id, turn.tool_calls[0].name
+    yield "turn", *who, asks, calls, "".join(turn.content.lstrip()[:_HEAD].split())
+    if turn.tool_calls:
+        yield "calls", *who, asks[-1:], calls
 
 
 def _ask(message: Message) -> list[object]:
@@ -159,7 +163,7 @@ def _ask(message: Message) -> list[object]:
     return [len(text), text[:_HEAD], text[-_HEAD:]]
 
 
-def _hashed(mark: list[object]) -> bytes:
+def _hashed(mark: Sequence[object]) -> bytes:
     return hashlib.blake2b(orjson.dumps(mark, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
 
 

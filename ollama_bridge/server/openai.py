@@ -1,6 +1,7 @@
-"""The routes of OpenAI's chat and text completions, and of its lists of models."""
+"""The routes of OpenAI's chat and text completions, of its lists of models, and of its transcriptions."""
 
 from collections.abc import Callable
+from typing import NoReturn
 
 from aiohttp import web
 
@@ -12,10 +13,11 @@ from ollama_bridge.server.openai_dialect import OPENAI
 from ollama_bridge.server.routing import Routes
 from ollama_bridge.server.v1 import read_v1_body
 from ollama_bridge.surfaces import openai
+from ollama_bridge.surfaces.openai_errors import ConverterError
 
 
 class OpenAIHandlers:
-    """The handlers of `/v1/chat/completions`, `/v1/completions` and `/v1/models`.
+    """The handlers of `/v1/chat/completions`, `/v1/completions`, `/v1/models` and `/v1/audio/transcriptions`.
 
     Args:
         current: The gateway of the configuration in force.
@@ -31,6 +33,7 @@ class OpenAIHandlers:
             "/v1/completions": {"POST": self.completion},
             "/v1/models": {"GET": self.models},
             "/v1/models/{model}": {"GET": self.model},
+            "/v1/audio/transcriptions": {"POST": self.transcription},
         }
 
     async def models(self, request: web.Request) -> web.Response:
@@ -66,6 +69,16 @@ class OpenAIHandlers:
             headers = encoder.stream_headers if call.stream else encoder.whole_headers
             return web.Response(body=encoder.load(stream=call.stream), headers=headers)
         return await answer_call(request, self._current(), call, encoder)
+
+    async def transcription(self, request: web.Request) -> NoReturn:
+        """Say that nobody here listens."""
+        request[DIALECT] = OPENAI
+        await read_v1_body(request)
+        if request.content_type != "multipart/form-data":
+            raise ConverterError(
+                "failed to parse multipart form: request Content-Type isn't multipart/form-data"
+            )
+        raise ConverterError("audio inputs are not currently supported: no provider is asked to listen")
 
     def _question(self, request: web.Request, call: openai.ChatCall | openai.CompletionCall) -> ChatRequest:
         """What would be asked, checked; the model counts as used."""
