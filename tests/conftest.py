@@ -4,6 +4,11 @@ import os
 import socket
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is slow, and says nothing about the code.
+settings.register_profile("bridge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bridge")
 
 KEPT = {"PATH", "LANG", "LC_ALL", "TZ", "PYTEST_CURRENT_TEST", "COVERAGE_PROCESS_START", "CI", "VIRTUAL_ENV"}
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}

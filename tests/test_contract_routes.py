@@ -5,7 +5,7 @@ import pytest
 from contract_asking import configured
 from journal import journal
 from ollama_bridge.server import all_routes
-from running import ask, running
+from running import answer, ask, connect, running
 
 BLOB = "/api/blobs/sha256:" + "0" * 64
 ROUTES = {
@@ -193,3 +193,30 @@ async def test_head_is_get_without_its_body(path):
     for name in ("Content-Type", "Content-Length"):
         assert head.headers[name] == got.headers[name]
     assert path != "/" or (got.body, got.headers["Content-Length"]) == (b"Ollama is running", "17")
+
+
+ODD = (
+    b"", b"x", b"\xff\xfe", b"http://localhost:\xff", b"app://\x80\xc3\xa9", b"[fe80::1%x]:1", b"[fe80::1%\xff]:80",
+    b"localhost:\xff", b"[::ffff:8.8.8.8]:1", b"1.1.1.1.local", b"x" * 9000, b"Bearer \xff", b"-1", b"zstd, \xff",
+)  # fmt: skip
+HEADERS = (
+    "Host Origin Expect Accept Content-Type Content-Encoding Authorization X-Api-Key User-Agent Connection Upgrade Range "
+    "If-None-Match Cookie Access-Control-Request-Headers anthropic-beta"
+).split()
+
+
+@pytest.mark.parametrize("name", HEADERS)
+async def test_no_odd_header_is_a_bug(name):
+    """An answer, or a refusal, whatever its bytes; nothing that looks like an error of ours in the log."""
+    with journal() as kept:
+        async with running(configured()) as daemon:
+            for value in ODD:
+                for method, path in (("GET", "/api/tags"), ("POST", "/v1/messages"), ("GET", "/nope")):
+                    reader, writer = await connect(daemon.url)
+                    head = {"Host": b"localhost", "Content-Length": b"2", name: value}
+                    lines = b"".join(b"%b: %b\r\n" % (key.encode(), text) for key, text in head.items())
+                    writer.write(f"{method} {path} HTTP/1.1\r\n".encode() + lines + b"\r\n{}")
+                    got = await answer(reader)
+                    writer.close()
+                    assert got.status < 500, value
+    assert kept.alarming == []

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -182,6 +183,32 @@ async def test_stopping_lets_answers_finish():
         rest = await reader.read()
         writer.close()
     assert b'"done":true' in rest
+
+
+async def test_stopping_takes_the_rest_of_a_request():
+    """A request of which only a part has come when the stop begins is read to its end, and answered."""
+    async with asyncio.timeout(10), running(demo(server={"port": 0, "drain_s": 30})) as daemon:
+        reader, writer = await connect(daemon.url)
+        whole = request(daemon.url, "POST", "/api/chat", {**HELLO, "stream": False})
+        writer.write(whole[:-9])
+        await ask(daemon.url, "GET", "/")  # by now the part before it has been read
+        daemon.stop()
+        for _ in range(50):  # turns of the loop, in which the stop begins
+            await asyncio.sleep(0)
+        writer.write(whole[-9:])
+        got = await answer(reader)
+        writer.close()
+    assert got.json["done"] is True
+
+
+async def test_stopping_does_not_wait_for_who_has_just_come():
+    """A connection that is made as the stop begins, and asks nothing, does not hold it up."""
+    async with asyncio.timeout(10), running(demo(server={"port": 0, "drain_s": 30})) as daemon:
+        address = ("127.0.0.1", urlsplit(daemon.url).port)
+        daemon.stop()
+        await asyncio.sleep(0)
+        visitor = socket.create_connection(address)
+    visitor.close()
 
 
 async def test_the_deadline_ends_what_does_not_finish():

@@ -78,12 +78,25 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`. A message behind an unfinished body is aiohttp's note of malformed chunks."""
+        """See `asyncio.Protocol`. A message behind an unfinished body is aiohttp's note of malformed chunks.
+
+        While the server stops aiohttp drops what arrives, even the rest of a body that a handler waits for.
+        """
+        closes, ends = self._close, self._force_close
+        if (closes or ends) and self._body is not None and not self._body.is_eof():
+            self._close = self._force_close = False
         super().data_received(data)
+        self._close, self._force_close = self._close or closes, ends
         if self._messages:
             before, self._body = self._body, self._messages[-1][1]
             if before is not self._body:
                 self._give_up(before, "malformed chunked encoding")
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Let the answer finish. Who has just come and asks nothing is overlooked by aiohttp, and would be waited for."""
+        if self._waiter is not None:
+            self._waiter.cancel()
+        await super().shutdown(timeout)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's protocols may answer
         """True, and the connection stays, if a request's body is incomplete: Go tells such a client so.
@@ -115,7 +128,9 @@ class Connection(web.RequestHandler):
         """Answer what is no HTTP. aiohttp would quote it, in a traceback at ERROR and to the client."""
         if isinstance(exc, ClientLeft):
             raise exc
-        if not isinstance(exc, HttpProcessingError):
+        # aiohttp repeats an `Expect` that it does not know, whatever its bytes; what fails in the application is told
+        # by its middleware and never gets here.
+        if not isinstance(exc, HttpProcessingError | UnicodeEncodeError):
             return super().handle_error(request, status, exc, message)
         log.info("malformed request", fault=type(exc).__name__, client=request.remote)
         if isinstance(exc, LineTooLong):

@@ -184,6 +184,8 @@ def _keys(request: web.Request) -> Iterator[bytes]:
 
 def _host_kind(host: str) -> str:
     """`address` or `name` of this machine; empty: neither, the name of somebody who had it resolved to us."""
+    if not host.isascii():  # a name on the wire never is; an address with such a zone could not even be tried
+        return ""
     parts = _WITH_PORT.match(host)
     bare = host if parts is None else parts[1] if parts[1] is not None else parts[2]
     try:
