@@ -189,8 +189,17 @@ def _failure(encoder: Encoder, exc: Exception) -> bytes:
 async def _finish(events: Reply) -> None:
     """Read what follows the end: nothing, but only then can the provider's connection be used again.
 
-    The client has all of it; the policy `complete` bounds the wait.
+    The client has all of it, and may leave: Codex hangs up at the last event of every answer, and would never
+    find an open connection to its provider. The policy `complete` bounds the wait.
     """
+    rest = asyncio.create_task(_read_rest(events))
+    try:
+        await asyncio.shield(rest)
+    except asyncio.CancelledError:
+        await rest
+
+
+async def _read_rest(events: Reply) -> None:
     try:
         await anext(events, None)
     except BridgeError:
