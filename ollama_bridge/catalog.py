@@ -209,15 +209,8 @@ def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None =
     guess = facts.max_output_tokens if facts.known else default_max_tokens or facts.max_output_tokens
     max_output_tokens = config.max_tokens or min(guess, context_length)
     asked = facts.capabilities if config.capabilities is None else config.capabilities
-    capabilities = tuple(one for one in _CAPABILITY_ORDER if one in asked)
-    target = Target(
-        provider=config.backend,
-        model=upstream,
-        max_output_tokens=max_output_tokens,
-        capabilities=frozenset(capabilities),
-        rules=facts.rules,
-        context_length=context_length,
-    )
+    able = frozenset(asked)
+    target = Target(config.backend, upstream, max_output_tokens, able, facts.rules, context_length)
     return _signed(
         Model(
             config=config,
@@ -227,7 +220,7 @@ def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None =
             context_length=context_length,
             max_output_tokens=max_output_tokens,
             embedding_length=facts.embedding_length,
-            capabilities=capabilities,
+            capabilities=tuple(one for one in _CAPABILITY_ORDER if one in able),
             digest="",
             modified_at=CATALOGUE_DATE,
             target=target,

@@ -13,7 +13,7 @@ from platformdirs import user_state_path
 
 from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
-from ollama_bridge.catalog import Model, complete, facts_kind
+from ollama_bridge.catalog import Model, ModelConfig, complete, facts_kind
 from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.config import Config, Reasoning
 from ollama_bridge.lineage import folded
@@ -35,14 +35,14 @@ def guard(
     vault: Vault | None,
     *,
     fills: Callable[[str], bool],
-    first_s: float,
-    idle_s: float,
+    silence_s: tuple[float, float],
 ) -> Backend:
     """What stands before one provider; `fills` says of which models it fills gaps by itself."""
     backend = FillByChat(backend, fills)  # all others are asked for what a provider can do
     backend = Complete(backend)  # no Finish, no answer
     if vault is not None:
         backend = Recall(backend, vault)  # inside the timeout: a slow disk and a second try count as silence
+    first_s, idle_s = silence_s
     return Timeout(backend, first_s=first_s, idle_s=idle_s)
 
 
@@ -159,40 +159,35 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
         name: known[name] if name in known and known[name].settings == wanted else LazyProvider(wanted)
         for name, wanted in settings.items()
     }
-    limits = {
-        name: (
-            provider.timeout_s or config.streaming.first_event_timeout_s,
-            provider.timeout_s or config.streaming.idle_timeout_s,
-        )
-        for name, provider in config.providers.items()
-    }
+    silence_s = {name: _silence_s(config, name) for name in providers}
     vault = _vault(config.reasoning, before.vault if before else None)
     return Gateway(
         providers,
         {
-            name: guard(
-                provider,
-                vault,
-                fills=partial(fim.fills, settings[name]),
-                first_s=limits[name][0],
-                idle_s=limits[name][1],
-            )
+            name: guard(provider, vault, fills=partial(fim.fills, settings[name]), silence_s=silence_s[name])
             for name, provider in providers.items()
         },
-        {name: EmbedTimeout(provider, within_s=limits[name][0]) for name, provider in providers.items()},
+        {name: EmbedTimeout(provider, within_s=silence_s[name][0]) for name, provider in providers.items()},
         {name: Counting(provider, within_s=COUNT_WITHIN_S) for name, provider in providers.items()},
-        [
-            complete(
-                model, kind=_facts_kind(settings[model.backend]), default_max_tokens=config.default_max_tokens
-            )
-            for model in folded(config.models)
-        ],
+        [_completed(model, settings, config.default_max_tokens) for model in folded(config.models)],
         pacing=Pacing(config.streaming.chunk_size, config.streaming.delay_ms / 1000),
         heartbeat_s=config.streaming.heartbeat_s,
         residency=before.residency if before else Residency(),
         vault=vault,
         default_max_tokens=config.default_max_tokens,
     )
+
+
+def _silence_s(config: Config, provider: str) -> tuple[float, float]:
+    """Most seconds until a provider's first event, and between two of them."""
+    own_s = config.providers[provider].timeout_s
+    return own_s or config.streaming.first_event_timeout_s, own_s or config.streaming.idle_timeout_s
+
+
+def _completed(
+    model: ModelConfig, settings: Mapping[str, ProviderSettings], default_max_tokens: int | None
+) -> Model:
+    return complete(model, kind=_facts_kind(settings[model.backend]), default_max_tokens=default_max_tokens)
 
 
 def _vault(reasoning: Reasoning, before: Vault | None) -> Vault | None:

@@ -13,6 +13,7 @@ from ollama_bridge.gateway import Gateway
 from ollama_bridge.registry import ModelRegistry
 from ollama_bridge.server.delivery import Encoder, deliver
 from ollama_bridge.server.middleware import MODEL, STREAM
+from ollama_bridge.surfaces.ollama import JSON
 
 C = TypeVar("C")
 
@@ -71,6 +72,11 @@ def note_call(request: web.Request, call: Question) -> None:
     """Tell the log, and whoever words an error, what the exchange is about."""
     request[MODEL] = call.model
     request[STREAM] = call.stream
+
+
+def json_response(body: bytes) -> web.Response:
+    """One object, as gin writes it."""
+    return web.Response(body=body, headers={"Content-Type": JSON})
 
 
 async def answer(

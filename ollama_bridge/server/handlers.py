@@ -8,7 +8,7 @@ from aiohttp import web
 
 from ollama_bridge.chat import ChatRequest
 from ollama_bridge.gateway import Gateway
-from ollama_bridge.server.answering import answer, decoded, found, note_call
+from ollama_bridge.server.answering import answer, decoded, found, json_response, note_call
 from ollama_bridge.server.connection import read_body
 from ollama_bridge.server.delivery import Encoder
 from ollama_bridge.server.middleware import SHOWN
@@ -47,16 +47,16 @@ class OllamaHandlers:
 
     async def version(self, _: web.Request) -> web.Response:
         """The version of Ollama whose wire this is; VS Code demands at least 0.6.4."""
-        return _json(ollama_models.version_body())
+        return json_response(ollama_models.version_body())
 
     async def tags(self, _: web.Request) -> web.Response:
         """All models, from memory."""
-        return _json(ollama_models.tags_body(self._current().registry.models()))
+        return json_response(ollama_models.tags_body(self._current().registry.models()))
 
     async def ps(self, _: web.Request) -> web.Response:
         """The models in use, and until when."""
         gateway = self._current()
-        return _json(ollama_models.ps_body(gateway.registry.models(), gateway.residency.loaded()))
+        return json_response(ollama_models.ps_body(gateway.registry.models(), gateway.residency.loaded()))
 
     async def show(self, request: web.Request) -> web.Response:
         """One model, from memory."""
@@ -67,7 +67,7 @@ class OllamaHandlers:
             user_agent=request.headers.get("User-Agent", ""),
             system=call.system,
         )
-        return _json(body)
+        return json_response(body)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """Answer a conversation."""
@@ -103,11 +103,7 @@ class OllamaHandlers:
         question = call.request(model)
         gateway.residency.touch(model.name, 0 if call.load == "unload" else call.keep_alive_s)
         if call.load:
-            return _json(ollama.load_reply(call))
+            return json_response(ollama.load_reply(call))
         if call.debug:
-            return _json(ollama.debug_reply(call, question))
+            return json_response(ollama.debug_reply(call, question))
         return await answer(request, gateway, question, encoder(question))
-
-
-def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, headers={"Content-Type": ollama.JSON})

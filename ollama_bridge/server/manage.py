@@ -13,6 +13,7 @@ from ollama_bridge.config import making
 from ollama_bridge.config.faults import suggestion
 from ollama_bridge.errors import BridgeError, InvalidRequest, ModelNotFound, Unauthorized
 from ollama_bridge.gateway import Gateway
+from ollama_bridge.server.answering import json_response
 from ollama_bridge.server.blobs import Blobs
 from ollama_bridge.server.connection import read_body
 from ollama_bridge.server.middleware import MODEL
@@ -145,7 +146,7 @@ class ManageHandlers:
 
     async def status(self, _: web.Request) -> web.Response:
         """Nothing of ollama.com's is to be had."""
-        return _json(ollama_manage.STATUS_BODY)
+        return json_response(ollama_manage.STATUS_BODY)
 
     async def search(self, request: web.Request) -> NoReturn:
         """A real server would ask ollama.com."""
@@ -158,7 +159,7 @@ class ManageHandlers:
 
     async def recommendations(self, _: web.Request) -> web.Response:
         """The models that clients see."""
-        return _json(ollama_manage.recommendations_body(self._current().registry.models()))
+        return json_response(ollama_manage.recommendations_body(self._current().registry.models()))
 
     def _sees(self, name: str) -> bool:
         try:
@@ -189,7 +190,3 @@ def _refused(exc: BridgeError) -> web.Response:
     return web.Response(
         status=exc.status, body=ollama.error_body(exc), headers={"Content-Type": ollama_manage.PLAIN_JSON}
     )
-
-
-def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, headers={"Content-Type": ollama.JSON})

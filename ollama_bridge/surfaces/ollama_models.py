@@ -81,21 +81,23 @@ def show_body(
     body["details"] = {**_details(model), "parent_model": preset.parent}
     if preset.messages:
         body["messages"] = [{"role": one.role, "content": one.content} for one in preset.messages]
-    body["model_info"] = dict(
-        sorted(
-            {
-                "general.architecture": model.family,
-                "general.basename": basename,
-                "general.parameter_count": 0,
-                f"{model.family}.context_length": model.context_length,
-                f"{model.family}.embedding_length": model.embedding_length,
-            }.items()
-        )
-    )
+    body["model_info"] = _model_info(model, basename)
     if model.capabilities:
         body["capabilities"] = model.capabilities
     body["modified_at"] = rfc3339(model.modified_at)
     return gojson.dump(body)
+
+
+def _model_info(model: Model, basename: str) -> dict[str, Any]:
+    """Sorted, as Go writes a map."""
+    info = {
+        "general.architecture": model.family,
+        "general.basename": basename,
+        "general.parameter_count": 0,
+        f"{model.family}.context_length": model.context_length,
+        f"{model.family}.embedding_length": model.embedding_length,
+    }
+    return dict(sorted(info.items()))
 
 
 def ps_body(models: Iterable[Model], loaded: Sequence[Loaded]) -> bytes:
