@@ -30,7 +30,7 @@ def has(*steps):
 CLIENTS = [
     Client("ollama", "run_ollama.py", "ollama", has("list", "show", "embed")),
     Client("langchain", "run_langchain.py", "langchain_ollama", has("list", "embed")),
-    Client("llama-index", "run_llama_index.py", "llama_index.llms", has("show", "embed")),
+    Client("llama-index", "run_llama_index.py", "llama_index", has("show", "embed")),
     Client("llm", "run_llm.py", "llm_ollama", has("list", "show", "embed")),
     Client(
         "litellm",
