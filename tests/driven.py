@@ -1,7 +1,8 @@
 """Client packages as the tests drive them, each in a process of its own; `tests/clients/` has their side.
 
 What is not installed is skipped. `OLLAMA_BRIDGE_CLIENTS` names a folder with `node_modules` and with environments of
-Python for packages that cannot live beside the bridge, as `.ci/run` makes it; where it is set nothing is skipped.
+Python for packages that cannot live beside the bridge, as `.ci/run` makes it; where it is set nothing is skipped
+but npm's packages on a machine without Node.
 """
 
 import importlib.util
@@ -85,6 +86,11 @@ class Client:
         return [str(self._python) if self.own_python else sys.executable, script]
 
 
+def _has_node_modules(client: Client) -> bool:
+    """Whether what the client runs on was to be had; a machine may have no Node, or one that is too old."""
+    return not client.script.endswith(".mjs") or (Path(FOLDER or "/nowhere") / "node_modules").exists()
+
+
 class Driven:
     """A running client."""
 
@@ -161,7 +167,7 @@ class Fleet:
             return driven
         if driven:
             driven.close()
-        if client.lacking and not FOLDER:
+        if client.lacking and not (FOLDER and _has_node_modules(client)):
             pytest.skip(client.lacking)
         assert not client.lacking, client.lacking
         self._running[client.name] = Driven(client.command(self._scripts), self._folder / client.name)
