@@ -21,6 +21,7 @@ from ollama_bridge.catalog_data import (
     EMBEDDERS,
     FAMILIES,
     FILLERS,
+    SNAPSHOTS,
     TALKS_AND_FILLS,
     UNKNOWN,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "CATALOG",
     "CATALOGUE_DATE",
     "COMPATIBLE",
+    "SNAPSHOTS",
     "Facts",
     "Model",
     "ModelConfig",

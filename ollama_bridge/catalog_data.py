@@ -68,6 +68,10 @@ _CLAUDE_ADAPTIVE: Final = _claude("adaptive", "disabled")
 _CLAUDE_ALWAYS: Final = _claude("adaptive", forced_tools=False)
 _CLAUDE_SONNET_5_5: Final = _claude("adaptive", "between_tools", forced_tools=False)
 
+SNAPSHOTS: Final[Mapping[str, str]] = MappingProxyType({"claude-haiku-4-5-20251001": "claude-haiku-4-5"})
+"""Names of one version that clients ask for by themselves, to the id of the same model: Claude Code does its small
+tasks with that one, unless `ANTHROPIC_DEFAULT_HAIKU_MODEL` names another."""
+
 _ANTHROPIC: Final = (
     Facts("claude-opus-5-5", "Claude Opus 5.5", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ALWAYS),
     Facts("claude-sonnet-5-5", "Claude Sonnet 5.5", "claude", 1_000_000, 128_000, _QUICK, _CLAUDE_SONNET_5_5),

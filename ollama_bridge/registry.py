@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from ollama_bridge.catalog import CATALOG, Model, ModelConfig, complete, renamed
+from ollama_bridge.catalog import CATALOG, SNAPSHOTS, Model, ModelConfig, complete, renamed
 from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.errors import ConfigError, ModelNotFound
 from ollama_bridge.lineage import folded
@@ -169,6 +169,10 @@ class _Index:
         every = _tell_apart(given)
         enabled = tuple(model for model in every if model.config.enabled)
         answering = _claim((name, model) for model in enabled for name in (model.name, *model.config.aliases))
+        for name, model_id in SNAPSHOTS.items():
+            same = next((model for model in enabled if model.target.model == model_id), None)
+            if same is not None:
+                answering.setdefault(parse_name(name).key, same)  # what has that very name goes first
         return cls(every, tuple(sorted(enabled, key=lambda m: m.modified_at, reverse=True)), answering)
 
 

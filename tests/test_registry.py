@@ -43,6 +43,19 @@ NAME = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,12}", fullmatch=True)
 TAG = st.sampled_from(["", ":latest", ":8b", ":V2"])
 
 
+def test_claude_code_finds_its_model_for_small_tasks():
+    """It asks for one version by itself, and gets the model that is it, unless something has that very name."""
+    asked = "claude-haiku-4-5-20251001"
+    haiku = model("small", backend_model="claude-haiku-4-5")
+    assert registry(model("other-one"), haiku).resolve(asked) == haiku
+    assert [one.name for one in registry(haiku).models()] == [haiku.name]
+    own = model(asked)
+    assert registry(haiku, own).resolve(asked) == own
+    for without in (model("other-one"), model("claude-haiku-4-5", enabled=False)):
+        with pytest.raises(ModelNotFound):
+            registry(without).resolve(asked)
+
+
 @given(
     st.lists(
         st.tuples(st.lists(st.tuples(NAME, TAG), min_size=1, max_size=4), st.booleans()),
