@@ -22,7 +22,7 @@ _MOST_BYTES: Final = 64_000
 """Compressed; 32,000 integers of up to five digits are less than 200 kB of JSON."""
 
 _MOST_CHARACTERS: Final = 1 << 18
-"""Before it is compressed, which happens on the event loop: a few milliseconds at most."""
+"""Before it is compressed, which happens on the event loop: some ten milliseconds at most."""
 
 _MOST_TEXT_BYTES: Final = 8 * _MOST_CHARACTERS  # more than so many characters can be, whatever they are
 _LEVEL: Final = 1
@@ -48,8 +48,9 @@ def pack(messages: Sequence[Message], answer: str) -> list[int]:
         packed = zlib.compress(gojson.dump(turns), _LEVEL)
         if len(packed) <= _MOST_BYTES:
             return _integers(packed)
-        # A quarter goes at once, so that a long conversation is not tried turn by turn.
-        surplus = sum(len(text) for _, text in turns) // 4
+        # In proportion, and a little more, so that a long conversation is not tried turn by turn.
+        total = sum(len(text) for _, text in turns)
+        surplus = total - int(0.95 * total * _MOST_BYTES / len(packed))
 
 
 def unpack(context: Sequence[int]) -> tuple[Message, ...]:
