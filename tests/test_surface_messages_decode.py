@@ -13,7 +13,7 @@ from ollama_bridge.chat import Image, Message, Tool, ToolChoice
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import ToolCall
 from ollama_bridge.surfaces.anthropic_messages import decode_count_tokens, decode_messages
-from ollama_bridge.surfaces.openai_errors import ConverterError
+from ollama_bridge.surfaces.converter import ConverterError
 
 USER = {"role": "user", "content": "hi"}
 HI = {"model": "think", "max_tokens": 100, "messages": [USER]}

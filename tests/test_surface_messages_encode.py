@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ollama_bridge.chat import Image, Message, Tool
 from ollama_bridge.errors import BodyTooLarge, BridgeError, InvalidRequest, ModelNotFound, UpstreamBusy
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, ToolCall, Usage
-from ollama_bridge.surfaces.anthropic_messages import JSON, MessagesEncoder, error_body, error_type
-from ollama_bridge.surfaces.openai_errors import ConverterError
+from ollama_bridge.surfaces.anthropic_messages import MessagesEncoder, error_body
+from ollama_bridge.surfaces.converter import JSON, ConverterError, error_type
 from ollama_bridge.tokens import IMAGE_TOKENS, estimate_tokens
 
 USAGE = Usage(input_tokens=11, output_tokens=4)

@@ -12,7 +12,8 @@ from ollama_bridge.chat import Image, Infill, Message, Tool, ToolChoice
 from ollama_bridge.errors import InvalidRequest, ModelNotFound
 from ollama_bridge.events import ToolCall
 from ollama_bridge.surfaces import openai
-from ollama_bridge.surfaces.openai_errors import ConverterError, error_body, error_type
+from ollama_bridge.surfaces.converter import ConverterError, error_type
+from ollama_bridge.surfaces.openai_errors import error_body
 
 PNG = "iVBORw0KGgo="
 GIF = "R0lGODlhAQABAAAAACw="

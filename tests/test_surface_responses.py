@@ -10,7 +10,7 @@ from offered import offer
 from ollama_bridge.chat import Image, Message, Tool, ToolChoice
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import ToolCall
-from ollama_bridge.surfaces.openai_errors import ConverterError
+from ollama_bridge.surfaces.converter import ConverterError
 from ollama_bridge.surfaces.responses_decode import decode_responses
 from ollama_bridge.surfaces.responses_tools import Form
 

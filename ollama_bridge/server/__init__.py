@@ -1,7 +1,6 @@
 """The only floor that speaks HTTP to clients."""
 
 from collections.abc import Callable
-from typing import Final
 
 from aiohttp import web
 
@@ -11,17 +10,13 @@ from ollama_bridge.server.embedding import EmbeddingHandlers
 from ollama_bridge.server.guard import Door, Origins, allow_origin, guard
 from ollama_bridge.server.handlers import OllamaHandlers
 from ollama_bridge.server.manage import Edit, ManageHandlers
-from ollama_bridge.server.messages import ANTHROPIC, MessagesHandlers
+from ollama_bridge.server.messages import MessagesHandlers
 from ollama_bridge.server.middleware import exchange, no_server_header
 from ollama_bridge.server.openai import OpenAIHandlers
-from ollama_bridge.server.openai_dialect import OPENAI
 from ollama_bridge.server.responses import ResponsesHandlers
 from ollama_bridge.server.routing import Routes, add_routes
 
 __all__ = ["BACKLOG", "Door", "Origins", "Site", "all_routes", "build_app"]
-
-_DIALECTS: Final = {"/v1/messages": ANTHROPIC, "/v1/": OPENAI}
-"""Beginning of a path to how its clients are told of what fails before a handler is asked."""
 
 
 def build_app(
@@ -35,7 +30,7 @@ def build_app(
         edit: Changes the configuration; when it returns, `current` is the gateway of the new one.
         max_body_bytes: Larger request bodies are refused with 413.
     """
-    app = web.Application(middlewares=[exchange, guard(door, _DIALECTS)], client_max_size=max_body_bytes)
+    app = web.Application(middlewares=[exchange, guard(door)], client_max_size=max_body_bytes)
     add_routes(app, all_routes(current, edit))
     app.on_response_prepare.append(allow_origin)
     app.on_response_prepare.append(no_server_header)

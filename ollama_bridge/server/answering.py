@@ -1,6 +1,7 @@
 """From an understood call to its delivered answer: the same for every chat surface."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
@@ -13,9 +14,26 @@ from ollama_bridge.gateway import Gateway
 from ollama_bridge.registry import ModelRegistry
 from ollama_bridge.server.delivery import Encoder, deliver
 from ollama_bridge.server.middleware import MODEL, STREAM
+from ollama_bridge.server.routing import Routes
 from ollama_bridge.surfaces.ollama import JSON
 
 C = TypeVar("C")
+
+
+class Handlers(ABC):
+    """The handlers of one surface.
+
+    Args:
+        current: The gateway of the configuration in force; called once per request.
+    """
+
+    def __init__(self, current: Callable[[], Gateway]) -> None:
+        self._current = current
+
+    @abstractmethod
+    def routes(self) -> Routes:
+        """Every path of the surface with its methods, in the order of gin's `Allow` header."""
+
 
 LARGE_BODY_BYTES: Final = 1_000_000
 """From here on a request body is decoded in a thread."""

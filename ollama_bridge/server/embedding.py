@@ -8,29 +8,20 @@ from typing import Final
 from aiohttp import web
 
 from ollama_bridge.chat import Embeddings
-from ollama_bridge.gateway import Gateway
-from ollama_bridge.server.answering import decoded, found
+from ollama_bridge.server.answering import Handlers, decoded, found
 from ollama_bridge.server.connection import read_body
-from ollama_bridge.server.middleware import DIALECT, MODEL
-from ollama_bridge.server.openai_dialect import OPENAI
+from ollama_bridge.server.middleware import MODEL
 from ollama_bridge.server.routing import Routes
 from ollama_bridge.server.v1 import read_v1_body
-from ollama_bridge.surfaces import ollama, ollama_embed, openai_embeddings, openai_errors
+from ollama_bridge.surfaces import converter, ollama, ollama_embed, openai_embeddings
 from ollama_bridge.surfaces.ollama_embed import NO_EMBEDDINGS, EmbedCall
 
 _MANY_NUMBERS: Final = 8_192
 """From here on vectors are written in a thread: each number takes half a microsecond."""
 
 
-class EmbeddingHandlers:
-    """The handlers of the native embedding routes and of OpenAI's.
-
-    Args:
-        current: The gateway of the configuration in force.
-    """
-
-    def __init__(self, current: Callable[[], Gateway]) -> None:
-        self._current = current
+class EmbeddingHandlers(Handlers):
+    """The handlers of the native embedding routes and of OpenAI's."""
 
     def routes(self) -> Routes:
         """Every path with its methods."""
@@ -54,10 +45,9 @@ class EmbeddingHandlers:
 
     async def v1_embeddings(self, request: web.Request) -> web.Response:
         """As `embed`, in OpenAI's dialect."""
-        request[DIALECT] = OPENAI
         call = await decoded(openai_embeddings.decode_embeddings, await read_v1_body(request))
         reply = openai_embeddings.EmbeddingsReply(call)
-        return await self._answer(request, call, reply, openai_errors.JSON)
+        return await self._answer(request, call, reply, converter.JSON)
 
     async def _answer(
         self,

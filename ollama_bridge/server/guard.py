@@ -9,7 +9,7 @@ import hmac
 import ipaddress
 import re
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from ollama_bridge.errors import Unauthorized
-from ollama_bridge.server.middleware import DIALECT, SHOWN, Dialect
+from ollama_bridge.server.middleware import SHOWN
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -117,13 +117,8 @@ class Door:
         return sum(hmac.compare_digest(key, one) for key in known for one in offered) > 0
 
 
-def guard(current: Callable[[], Door], dialects: Mapping[str, Dialect]) -> Middleware:
-    """Let in whom `current()` lets in; everybody else gets 403 with an empty body, or 401.
-
-    Args:
-        current: Called once per request.
-        dialects: Beginning of a path to how its clients are told of a 401, the more special first.
-    """
+def guard(current: Callable[[], Door]) -> Middleware:
+    """Let in whom `current()` lets in, asked for each request; everybody else gets 403 with an empty body, or 401."""
 
     @web.middleware
     async def at_the_door(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -145,10 +140,6 @@ def guard(current: Callable[[], Door], dialects: Mapping[str, Dialect]) -> Middl
             if kind == "name" and request.method == "OPTIONS":
                 return web.Response(status=204)
         if not door.knows(request):
-            for beginning, dialect in dialects.items():
-                if request.path.startswith(beginning):
-                    request[DIALECT] = dialect
-                    break
             raise Unauthorized(
                 "a client key is required: `Authorization: Bearer …`, with one of the bridge's `server.api_keys`"
             )

@@ -7,8 +7,7 @@ import structlog
 from aiohttp import web
 
 from ollama_bridge.chat import ChatRequest
-from ollama_bridge.gateway import Gateway
-from ollama_bridge.server.answering import answer, decoded, found, json_response, note_call
+from ollama_bridge.server.answering import Handlers, answer, decoded, found, json_response, note_call
 from ollama_bridge.server.connection import read_body
 from ollama_bridge.server.delivery import Encoder
 from ollama_bridge.server.middleware import SHOWN
@@ -18,15 +17,8 @@ from ollama_bridge.surfaces import ollama, ollama_models
 log = structlog.get_logger(__name__)
 
 
-class OllamaHandlers:
-    """The handlers of the native surface.
-
-    Args:
-        current: The gateway of the configuration in force.
-    """
-
-    def __init__(self, current: Callable[[], Gateway]) -> None:
-        self._current = current
+class OllamaHandlers(Handlers):
+    """The handlers of the native surface."""
 
     def routes(self) -> Routes:
         """Every native path with its methods, in the order of gin's `Allow` header."""

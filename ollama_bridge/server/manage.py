@@ -13,7 +13,7 @@ from ollama_bridge.config import making
 from ollama_bridge.config.faults import suggestion
 from ollama_bridge.errors import BridgeError, InvalidRequest, ModelNotFound, Unauthorized
 from ollama_bridge.gateway import Gateway
-from ollama_bridge.server.answering import json_response
+from ollama_bridge.server.answering import Handlers, json_response
 from ollama_bridge.server.blobs import Blobs
 from ollama_bridge.server.connection import read_body
 from ollama_bridge.server.middleware import MODEL
@@ -27,16 +27,16 @@ _UNKNOWN: Final = "pull model manifest: file does not exist"
 """The command line compares this text."""
 
 
-class ManageHandlers:
+class ManageHandlers(Handlers):
     """The handlers of the management verbs.
 
     Args:
-        current: The gateway of the configuration in force.
-        edit: Changes that configuration.
+        current: As for all of them.
+        edit: Changes the configuration.
     """
 
     def __init__(self, current: Callable[[], Gateway], edit: Edit) -> None:
-        self._current = current
+        super().__init__(current)
         self._edit = edit
         self._blobs = Blobs()
 

@@ -1,30 +1,17 @@
 """Anthropic's Messages API: HTTP in, HTTP out; what the bodies mean is the surface's business."""
 
-from collections.abc import Callable
-from typing import Final
-
 from aiohttp import web
 
-from ollama_bridge.gateway import Gateway
-from ollama_bridge.server.answering import answer_call, decoded, found, note_call
-from ollama_bridge.server.middleware import DIALECT, Dialect
+from ollama_bridge.server.answering import Handlers, answer_call, decoded, found, note_call
 from ollama_bridge.server.routing import Routes
 from ollama_bridge.server.v1 import read_v1_body
 from ollama_bridge.surfaces import anthropic_messages as surface
+from ollama_bridge.surfaces.converter import JSON
 from ollama_bridge.tokens import estimate_tokens
 
-ANTHROPIC: Final = Dialect(surface.error_body, surface.error_type)
 
-
-class MessagesHandlers:
-    """The handlers of Anthropic's surface.
-
-    Args:
-        current: The gateway of the configuration in force.
-    """
-
-    def __init__(self, current: Callable[[], Gateway]) -> None:
-        self._current = current
+class MessagesHandlers(Handlers):
+    """The handlers of Anthropic's surface."""
 
     def routes(self) -> Routes:
         """Every path of this surface with its methods."""
@@ -35,7 +22,6 @@ class MessagesHandlers:
 
     async def messages(self, request: web.Request) -> web.StreamResponse:
         """Answer a conversation."""
-        request[DIALECT] = ANTHROPIC
         call = await decoded(surface.decode_messages, await read_v1_body(request))
         estimate = estimate_tokens(call.messages, call.tools)
         encoder = surface.MessagesEncoder(call.model, input_tokens=estimate)
@@ -43,11 +29,10 @@ class MessagesHandlers:
 
     async def count_tokens(self, request: web.Request) -> web.Response:
         """Tell how long a conversation is, without asking for an answer."""
-        request[DIALECT] = ANTHROPIC
         call = await decoded(surface.decode_count_tokens, await read_v1_body(request))
         note_call(request, call)
         gateway = self._current()
         question = call.request(found(gateway.registry, call))
         with gateway.in_use():
             counted = await gateway.count(question)
-        return web.Response(body=surface.count_tokens_body(counted), headers={"Content-Type": surface.JSON})
+        return web.Response(body=surface.count_tokens_body(counted), headers={"Content-Type": JSON})

@@ -4,7 +4,6 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import structlog
@@ -12,7 +11,7 @@ from aiohttp import web
 
 from ollama_bridge.errors import BridgeError, UpstreamError
 from ollama_bridge.server.connection import ClientLeft
-from ollama_bridge.surfaces import ollama
+from ollama_bridge.server.dialects import dialect_of
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -22,25 +21,6 @@ MODEL: Final = web.RequestKey("model", str)
 STREAM: Final = web.RequestKey("stream", bool)
 """Set by handlers that know it: whether the client asked for a stream, which shows in an error's content type."""
 
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """How the clients of one surface are told of a failure that still has a status.
-
-    Args:
-        error_body: The body.
-        error_type: Its content type; the second argument: whether the client had asked for a stream.
-    """
-
-    error_body: Callable[[BridgeError], bytes]
-    error_type: Callable[[BridgeError, bool], str]
-
-
-NATIVE: Final = Dialect(ollama.error_body, ollama.content_type_of_error)
-
-DIALECT: Final = web.RequestKey("dialect", Dialect)
-"""Set by handlers of other surfaces, before anything can fail."""
-
 SHOWN: Final = 200
 """Characters of what a client chose, in a line of the log."""
 
@@ -49,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 @web.middleware
 async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Name the exchange, log it once, and turn what nobody handled into `{"error"}`."""
+    """Name the exchange, log it once, and turn what nobody handled into an error."""
     request_id = secrets.token_hex(4)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -99,7 +79,7 @@ def internal_error(exc: Exception) -> BridgeError:
 
 def error(exc: BridgeError, request: web.Request) -> web.Response:
     """The error with its status, as the clients of the request's surface expect it."""
-    dialect = request.get(DIALECT, NATIVE)
+    dialect = dialect_of(request.path)
     headers = {"Content-Type": dialect.error_type(exc, request.get(STREAM, False))}
     if exc.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after_s)))

@@ -1,30 +1,19 @@
 """The routes of OpenAI's chat and text completions, of its lists of models, and of its transcriptions."""
 
-from collections.abc import Callable
 from typing import NoReturn
 
 from aiohttp import web
 
 from ollama_bridge.chat import ChatRequest
-from ollama_bridge.gateway import Gateway
-from ollama_bridge.server.answering import answer_call, decoded, found, note_call
-from ollama_bridge.server.middleware import DIALECT
-from ollama_bridge.server.openai_dialect import OPENAI
+from ollama_bridge.server.answering import Handlers, answer_call, decoded, found, note_call
 from ollama_bridge.server.routing import Routes
 from ollama_bridge.server.v1 import read_v1_body
 from ollama_bridge.surfaces import openai
-from ollama_bridge.surfaces.openai_errors import ConverterError
+from ollama_bridge.surfaces.converter import ConverterError
 
 
-class OpenAIHandlers:
-    """The handlers of `/v1/chat/completions`, `/v1/completions`, `/v1/models` and `/v1/audio/transcriptions`.
-
-    Args:
-        current: The gateway of the configuration in force.
-    """
-
-    def __init__(self, current: Callable[[], Gateway]) -> None:
-        self._current = current
+class OpenAIHandlers(Handlers):
+    """The handlers of `/v1/chat/completions`, `/v1/completions`, `/v1/models` and `/v1/audio/transcriptions`."""
 
     def routes(self) -> Routes:
         """Every path with its methods."""
@@ -36,20 +25,17 @@ class OpenAIHandlers:
             "/v1/audio/transcriptions": {"POST": self.transcription},
         }
 
-    async def models(self, request: web.Request) -> web.Response:
+    async def models(self, _: web.Request) -> web.Response:
         """All models, from memory."""
-        request[DIALECT] = OPENAI
         return _json(openai.models_body(self._current().registry.models()))
 
     async def model(self, request: web.Request) -> web.Response:
         """One model, from memory."""
-        request[DIALECT] = OPENAI
         call = openai.ModelCall(request.match_info["model"])
         return _json(openai.model_body(found(self._current().registry, call), requested=call.model))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """Answer a conversation."""
-        request[DIALECT] = OPENAI
         call = await decoded(openai.decode_chat, await read_v1_body(request))
         encoder = openai.ChatEncoder(call.model, include_usage=call.include_usage)
         if call.debug:
@@ -58,7 +44,6 @@ class OpenAIHandlers:
 
     async def completion(self, request: web.Request) -> web.StreamResponse:
         """Complete a prompt, or fill the gap between it and a suffix."""
-        request[DIALECT] = OPENAI
         call = await decoded(openai.decode_completion, await read_v1_body(request))
         echo = call.prompt if call.echo else ""
         encoder = openai.CompletionEncoder(call.model, include_usage=call.include_usage, echo=echo)
@@ -72,7 +57,6 @@ class OpenAIHandlers:
 
     async def transcription(self, request: web.Request) -> NoReturn:
         """Say that nobody here listens."""
-        request[DIALECT] = OPENAI
         await read_v1_body(request)
         if request.content_type != "multipart/form-data":
             raise ConverterError(

@@ -1,6 +1,5 @@
 """The handler of OpenAI's /v1/responses: HTTP in, HTTP out; what the bodies mean is the surface's business."""
 
-from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -8,11 +7,9 @@ from aiohttp import web
 
 from ollama_bridge.chat import Reply
 from ollama_bridge.events import Finish
-from ollama_bridge.gateway import Gateway
-from ollama_bridge.server.answering import answer_call, decoded, found, note_call
+from ollama_bridge.server.answering import Handlers, answer_call, decoded, found, note_call
 from ollama_bridge.server.delivery import deliver
-from ollama_bridge.server.middleware import DIALECT, SHOWN
-from ollama_bridge.server.openai_dialect import OPENAI
+from ollama_bridge.server.middleware import SHOWN
 from ollama_bridge.server.routing import Routes
 from ollama_bridge.server.v1 import read_v1_body
 from ollama_bridge.surfaces.responses_decode import decode_responses
@@ -23,15 +20,8 @@ _KINDS: Final = 10  # of the kinds of tools a client sent, in a line of the log
 log = structlog.get_logger(__name__)
 
 
-class ResponsesHandlers:
-    """The handler of the surface.
-
-    Args:
-        current: The gateway of the configuration in force.
-    """
-
-    def __init__(self, current: Callable[[], Gateway]) -> None:
-        self._current = current
+class ResponsesHandlers(Handlers):
+    """The handler of the surface."""
 
     def routes(self) -> Routes:
         """The one path there is: nothing is stored, so nothing can be fetched or deleted."""
@@ -39,7 +29,6 @@ class ResponsesHandlers:
 
     async def responses(self, request: web.Request) -> web.StreamResponse:
         """Answer a conversation; without one the model is only looked up and noted as used."""
-        request[DIALECT] = OPENAI
         call = await decoded(decode_responses, await read_v1_body(request))
         gateway = self._current()
         encoder = ResponsesEncoder(call.model, call.echo, forms=call.toolbox.forms)

@@ -3,20 +3,16 @@
 decode_messages, decode_count_tokens    a body into a call; see `messages_decode`
 MessagesEncoder                         events into server-sent events, or into one message; see `messages_encode`
 count_tokens_body, error_body           single objects
-JSON, error_type                        what to call them in HTTP
 """
 
 from ollama_bridge.surfaces.messages_decode import MessagesCall, decode_count_tokens, decode_messages
 from ollama_bridge.surfaces.messages_encode import MessagesEncoder, count_tokens_body, error_body
-from ollama_bridge.surfaces.openai_errors import JSON, error_type
 
 __all__ = [
-    "JSON",
     "MessagesCall",
     "MessagesEncoder",
     "count_tokens_body",
     "decode_count_tokens",
     "decode_messages",
     "error_body",
-    "error_type",
 ]

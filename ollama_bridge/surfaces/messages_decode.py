@@ -13,6 +13,7 @@ from ollama_bridge.chat import ChatRequest, Message, Think, Tool, ToolChoice
 from ollama_bridge.errors import InvalidRequest, ModelNotFound
 from ollama_bridge.presets import primed
 from ollama_bridge.surfaces.calls import check_abilities, lookup_name, refuse_endless
+from ollama_bridge.surfaces.converter import converting, decode_body
 from ollama_bridge.surfaces.gotypes import ANY, BOOL, FLOAT64, INT, STRING, Slice, Struct
 from ollama_bridge.surfaces.messages_blocks import MessageParam, read_message, read_system
 from ollama_bridge.surfaces.messages_tools import (
@@ -22,7 +23,6 @@ from ollama_bridge.surfaces.messages_tools import (
     read_tool_choice,
     read_tools,
 )
-from ollama_bridge.surfaces.openai_errors import converting, decode_body
 
 _REQUEST: Final = Struct(
     "MessagesRequest",

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, assert_never
 from ollama_bridge.errors import BridgeError
 from ollama_bridge.events import Event, Finish, FinishReason, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_bridge.surfaces import gojson
-from ollama_bridge.surfaces.openai_errors import JSON, ConverterError
+from ollama_bridge.surfaces.converter import JSON, UNCACHED_SSE, ended
 
 _ERROR_TYPES: Final[Mapping[int, str]] = {
     400: "invalid_request_error",
@@ -63,10 +63,7 @@ class MessagesEncoder:
         message_id: Default: a random one.
     """
 
-    stream_headers: ClassVar[Mapping[str, str]] = {
-        "Content-Type": "text/event-stream",
-        "Cache-Control": "no-cache",
-    }
+    stream_headers: ClassVar[Mapping[str, str]] = UNCACHED_SSE
     whole_headers: ClassVar[Mapping[str, str]] = {"Content-Type": JSON}
 
     def __init__(self, model: str, *, input_tokens: int = 0, message_id: str = "") -> None:
@@ -214,8 +211,7 @@ class MessagesEncoder:
 
 def error_body(exc: BridgeError) -> bytes:
     """The body of an answer that failed before it began."""
-    told = gojson.dump(_envelope(exc))
-    return told if isinstance(exc, ConverterError) else told + b"\n"
+    return ended(exc, gojson.dump(_envelope(exc)))
 
 
 def count_tokens_body(input_tokens: int) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 from ollama_bridge.catalog import Model
 from ollama_bridge.names import parse_name
 from ollama_bridge.surfaces import gojson
+from ollama_bridge.surfaces.converter import JSON
 from ollama_bridge.surfaces.openai_decode import (
     ChatCall,
     CompletionCall,
@@ -20,7 +21,6 @@ from ollama_bridge.surfaces.openai_decode import (
     decode_completion,
 )
 from ollama_bridge.surfaces.openai_encode import ChatEncoder, CompletionEncoder
-from ollama_bridge.surfaces.openai_errors import JSON
 
 __all__ = [
     "JSON",

@@ -15,8 +15,8 @@ from ollama_bridge.errors import InvalidRequest, ModelNotFound
 from ollama_bridge.infill import recognise
 from ollama_bridge.presets import primed
 from ollama_bridge.surfaces.calls import check_abilities, lookup_name, refuse_endless
+from ollama_bridge.surfaces.converter import converting, decode_body
 from ollama_bridge.surfaces.ollama_options import read_format, read_options
-from ollama_bridge.surfaces.openai_errors import converting, decode_body
 from ollama_bridge.surfaces.openai_messages import read_choice, read_messages, read_tools
 from ollama_bridge.surfaces.openai_structs import CHAT, COMPLETION
 from ollama_bridge.surfaces.openai_values import read_effort

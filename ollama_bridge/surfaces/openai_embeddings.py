@@ -6,9 +6,9 @@ from typing import Final, Literal
 
 from ollama_bridge.chat import Embeddings
 from ollama_bridge.surfaces import gojson, vectors
+from ollama_bridge.surfaces.converter import ConverterError, decode_body
 from ollama_bridge.surfaces.gotypes import ANY, INT, STRING, Struct
 from ollama_bridge.surfaces.ollama_embed import EmbedCall, read_dimensions, read_input, tokens_of
-from ollama_bridge.surfaces.openai_errors import ConverterError, decode_body
 
 _REQUEST: Final = Struct(
     "EmbedRequest",

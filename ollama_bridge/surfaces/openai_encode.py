@@ -23,13 +23,11 @@ from ollama_bridge.events import (
     Usage,
 )
 from ollama_bridge.surfaces import gojson
+from ollama_bridge.surfaces.converter import JSON, SSE
 from ollama_bridge.surfaces.gojson import dump_text
 from ollama_bridge.surfaces.ollama_single import debug_info
-from ollama_bridge.surfaces.openai_errors import JSON, error_event
+from ollama_bridge.surfaces.openai_errors import error_event
 from ollama_bridge.surfaces.said import NOTHING, Said, fold, logprobs, number
-
-SSE: Final = "text/event-stream"
-"""A stream of server-sent events."""
 
 _DONE: Final = b"data: [DONE]\n\n"
 _FINGERPRINT: Final = b'"system_fingerprint":"fp_ollama"'

@@ -16,8 +16,8 @@ from ollama_bridge.errors import InvalidRequest, ModelNotFound
 from ollama_bridge.presets import primed
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.calls import check_abilities, lookup_name
+from ollama_bridge.surfaces.converter import converting, decode_body
 from ollama_bridge.surfaces.gotypes import ANY, BOOL, FLOAT64, INT, STRING, Custom, Map, Slice, Struct
-from ollama_bridge.surfaces.openai_errors import converting, decode_body
 from ollama_bridge.surfaces.openai_values import read_effort
 from ollama_bridge.surfaces.responses_input import read_conversation, read_input
 from ollama_bridge.surfaces.responses_tools import TOOLS, Toolbox, read_tools, sorted_json

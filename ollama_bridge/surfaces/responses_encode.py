@@ -18,7 +18,7 @@ import orjson
 from ollama_bridge.errors import BridgeError, RequestError, UpstreamBusy, UpstreamRejected
 from ollama_bridge.events import Event, Finish, FinishReason, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_bridge.surfaces import gojson, said
-from ollama_bridge.surfaces.openai_errors import JSON
+from ollama_bridge.surfaces.converter import JSON, UNCACHED_SSE
 from ollama_bridge.surfaces.responses_items import (
     MESSAGE,
     NUMBERS,
@@ -49,10 +49,7 @@ class ResponsesEncoder:
         number: From which the ids are made, below `NUMBERS`; default: any.
     """
 
-    stream_headers: ClassVar[Mapping[str, str]] = {
-        "Content-Type": "text/event-stream",
-        "Cache-Control": "no-cache",
-    }
+    stream_headers: ClassVar[Mapping[str, str]] = UNCACHED_SSE
     whole_headers: ClassVar[Mapping[str, str]] = {"Content-Type": JSON}
 
     def __init__(
