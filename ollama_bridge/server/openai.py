@@ -9,6 +9,7 @@ from ollama_bridge.server.answering import Handlers, answer_call, decoded, found
 from ollama_bridge.server.routing import Routes
 from ollama_bridge.server.v1 import read_v1_body
 from ollama_bridge.surfaces import openai
+from ollama_bridge.surfaces.calls import ShownCall
 from ollama_bridge.surfaces.converter import ConverterError
 
 
@@ -31,7 +32,7 @@ class OpenAIHandlers(Handlers):
 
     async def model(self, request: web.Request) -> web.Response:
         """One model, from memory."""
-        call = openai.ModelCall(request.match_info["model"])
+        call = ShownCall(model=request.match_info["model"])
         return _json(openai.model_body(found(self._current().registry, call), requested=call.model))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:

@@ -13,9 +13,8 @@ from ollama_bridge import media
 from ollama_bridge.chat import CacheTtl, Image, Message, Role
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import ToolCall
-from ollama_bridge.surfaces.calls import ROLES
+from ollama_bridge.surfaces.calls import ROLES, read_cache
 from ollama_bridge.surfaces.gotypes import ANY, BOOL, IMAGE, STRING, Map, Mismatch, Slice, Struct
-from ollama_bridge.surfaces.messages_tools import read_cache
 
 Block: TypeAlias = Mapping[str, Any]
 

@@ -10,16 +10,15 @@ from typing import Any, Final, Literal
 
 from ollama_bridge.catalog import Model
 from ollama_bridge.chat import ChatRequest, Message, Think, Tool, ToolChoice
-from ollama_bridge.errors import InvalidRequest, ModelNotFound
+from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.presets import primed
-from ollama_bridge.surfaces.calls import check_abilities, lookup_name, refuse_endless
+from ollama_bridge.surfaces.calls import NamedCall, check_abilities, read_cache, refuse_endless
 from ollama_bridge.surfaces.converter import converting, decode_body
 from ollama_bridge.surfaces.gotypes import ANY, BOOL, FLOAT64, INT, STRING, Slice, Struct
 from ollama_bridge.surfaces.messages_blocks import MessageParam, read_message, read_system
 from ollama_bridge.surfaces.messages_tools import (
     TOOL,
     TOOL_CHOICE,
-    read_cache,
     read_tool_choice,
     read_tools,
 )
@@ -68,18 +67,16 @@ is a bound, and no wish that every answer take as long as it can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MessagesCall:
+class MessagesCall(NamedCall):
     """One POST /v1/messages, or the question how long it is; repr shows nothing of the conversation.
 
     Args:
-        model: The name exactly as sent: replies echo it.
         stream: Whether the reply is a stream, as it is only if the client says true.
         options: By Ollama's names.
         tool_choice: None: the client said nothing.
         parallel_tool_calls: False, or None: the client said nothing.
     """
 
-    model: str
     stream: bool = False
     messages: tuple[Message, ...] = field(default=(), repr=False)
     tools: tuple[Tool, ...] = field(default=(), repr=False)
@@ -88,18 +85,6 @@ class MessagesCall:
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: Literal[False] | None = None
-
-    def lookup_name(self) -> str:
-        """The normalised name to find the model by, whatever its case.
-
-        Raises:
-            InvalidRequest: 400, `invalid model name`.
-        """
-        return lookup_name(self.model)
-
-    def not_found(self) -> ModelNotFound:
-        """What to raise when there is no such model: it shows the name as the client sent it."""
-        return ModelNotFound(self.model)
 
     def request(self, model: Model) -> ChatRequest:
         """The question to `model`. One that cannot think is asked without, as a real server does here.

@@ -14,6 +14,7 @@ import structlog
 from ollama_bridge.chat import CacheTtl, Tool, ToolChoice
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.surfaces import gojson
+from ollama_bridge.surfaces.calls import read_cache
 from ollama_bridge.surfaces.gotypes import ANY, BOOL, STRING, Mismatch, Struct, kind
 
 log = structlog.get_logger(__name__)
@@ -132,13 +133,6 @@ def read_tool_choice(sent: Mapping[str, Any], tools: Iterable[Tool]) -> ToolChoi
         return ToolChoice(mode) if names else None
     name = sent.get("name", "")
     return ToolChoice("tool", name) if name in names else None
-
-
-def read_cache(sent: Any) -> CacheTtl:
-    """A `cache_control`, of whatever shape."""
-    if not isinstance(sent, dict) or sent.get("type") != "ephemeral":
-        return ""
-    return "1h" if sent.get("ttl") == "1h" else "5m"
 
 
 def _own(sent: Mapping[str, Any], cache: CacheTtl) -> Tool:

@@ -21,11 +21,18 @@ from typing import Any, ClassVar, Literal
 from ollama_bridge import media
 from ollama_bridge.catalog import Model
 from ollama_bridge.chat import Capability, ChatRequest, Image, Infill, Message, Think, Tool
-from ollama_bridge.errors import InvalidRequest, ModelNotFound
+from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import ToolCall
 from ollama_bridge.infill import recognise
 from ollama_bridge.presets import Preset, primed
-from ollama_bridge.surfaces.calls import ROLES, check_abilities, lookup_name, refuse_endless
+from ollama_bridge.surfaces.calls import (
+    ROLES,
+    NamedCall,
+    ShownCall,
+    check_abilities,
+    read_top_logprobs,
+    refuse_endless,
+)
 from ollama_bridge.surfaces.gotypes import decode
 from ollama_bridge.surfaces.ollama_context import unpack
 from ollama_bridge.surfaces.ollama_options import read_format, read_options
@@ -33,11 +40,10 @@ from ollama_bridge.surfaces.ollama_structs import CHAT, GENERATE, SHOW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(NamedCall):
     """What /api/chat and /api/generate have in common; repr shows nothing of the conversation.
 
     Args:
-        model: The name exactly as sent: replies echo it.
         stream: Whether the reply is a stream, as it is unless the client says false.
         load: Not a question at all: the client wants the model loaded, or unloaded. Answer with `load_reply`.
         keep_alive_s: Seconds; negative: forever; None: not said.
@@ -47,7 +53,6 @@ class Call:
         options_sent: Not validated before `request`.
     """
 
-    model: str
     stream: bool = True
     load: Literal["load", "unload"] | None = None
     keep_alive_s: float | None = None
@@ -59,19 +64,6 @@ class Call:
     options_sent: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     verb: ClassVar[str]
-
-    def lookup_name(self) -> str:
-        """The normalised name to find the model by, whatever its case.
-
-        Raises:
-            InvalidRequest: 400, `model is required` or `invalid model name`.
-            ModelNotFound: In /api/generate, where an empty name is merely unknown.
-        """
-        return lookup_name(self.model)
-
-    def not_found(self) -> ModelNotFound:
-        """What to raise when there is no such model: it shows the name as the client sent it."""
-        return ModelNotFound(self.model)
 
     def _request(
         self,
@@ -148,12 +140,7 @@ class GenerateCall(Call):
     images: tuple[Image, ...] = field(default=(), repr=False)
 
     verb: ClassVar[str] = "generate"
-
-    def lookup_name(self) -> str:
-        """As in `Call`, but here an empty name is 404."""
-        if not self.model.strip():
-            raise self.not_found()
-        return lookup_name(self.model)
+    needs_name: ClassVar[bool] = False
 
     def request(self, model: Model) -> ChatRequest:
         """As `ChatCall.request`: the prompt becomes the user's message, or a gap to fill; InvalidTemplate (500) too."""
@@ -184,30 +171,16 @@ class GenerateCall(Call):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShowCall:
-    """One POST /api/show.
+class ShowCall(ShownCall):
+    """One POST /api/show, whose `model` may be called `name`.
 
     Args:
-        model: As sent, in `model` or else in `name`.
         verbose: Whether long arrays are wanted.
         system: Replaces the system prompt in the answer.
     """
 
-    model: str
     verbose: bool = False
     system: str = field(default="", repr=False)
-
-    def lookup_name(self) -> str:
-        """The normalised name to find the model by, whatever its case.
-
-        Raises:
-            InvalidRequest: 400, `model is required` or `invalid model name`.
-        """
-        return lookup_name(self.model)
-
-    def not_found(self) -> ModelNotFound:
-        """What to raise when there is no such model: here it shows the normalised name."""
-        return ModelNotFound(self.lookup_name())
 
 
 def decode_chat(body: bytes) -> ChatCall:
@@ -263,9 +236,7 @@ def decode_show(body: bytes) -> ShowCall:
 
 
 def _common(sent: Mapping[str, Any]) -> dict[str, Any]:
-    top_logprobs = sent.get("top_logprobs", 0)
-    if not 0 <= top_logprobs <= 20:
-        raise InvalidRequest("top_logprobs must be between 0 and 20")
+    top_logprobs = read_top_logprobs(sent.get("top_logprobs", 0))
     calls = [message.get("tool_calls") for message in sent.get("messages", ())]
     refuse_endless([sent.get("format"), sent.get("options"), sent.get("tools"), *calls])
     return {

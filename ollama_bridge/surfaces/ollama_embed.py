@@ -7,13 +7,13 @@ that can do. A call without a text only loads the model: nobody is asked, and it
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ollama_bridge.catalog import Model
 from ollama_bridge.chat import Embeddings, EmbedRequest
 from ollama_bridge.errors import InvalidRequest, ModelNotFound
 from ollama_bridge.surfaces import gojson, vectors
-from ollama_bridge.surfaces.calls import lookup_name, refuse_endless
+from ollama_bridge.surfaces.calls import NamedCall, refuse_endless
 from ollama_bridge.surfaces.gotypes import decode
 from ollama_bridge.surfaces.ollama_options import read_options
 from ollama_bridge.surfaces.ollama_structs import EMBED, EMBEDDINGS
@@ -33,37 +33,24 @@ class NotPulled(ModelNotFound):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedCall:
+class EmbedCall(NamedCall):
     """One POST of texts; repr shows none of them.
 
     Args:
-        model: The name exactly as sent: replies echo it.
         inputs: The texts; none: the client wants the model loaded, or unloaded.
         dimensions: Width of the vectors; None: the model's own. What is wider than the model's is ignored.
         truncate: Whether a text that is too long may be cut.
         keep_alive_s: Seconds; negative: forever; None: not said.
         options_sent: Not validated before `request`.
-        needs_name: Whether a call without a name is told so, instead of that there is no such model.
     """
 
-    model: str
     inputs: tuple[str, ...] = field(default=(), repr=False)
     dimensions: int | None = None
     truncate: bool = True
     keep_alive_s: float | None = None
     options_sent: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    needs_name: bool = False
 
-    def lookup_name(self) -> str:
-        """The normalised name to find the model by, whatever its case.
-
-        Raises:
-            InvalidRequest: 400, `invalid model name`, or `model is required` in /api/embeddings.
-            ModelNotFound: In the others, where an empty name is merely unknown.
-        """
-        if not self.needs_name and not self.model.strip():
-            raise self.not_found()
-        return lookup_name(self.model)
+    needs_name: ClassVar[bool] = False
 
     def not_found(self) -> ModelNotFound:
         """What to raise when there is no such model: an empty name is looked up by nobody."""
@@ -92,6 +79,14 @@ class EmbedCall:
         )
 
 
+class EmbeddingsCall(EmbedCall):
+    """One POST /api/embeddings, which has to name a model."""
+
+    __slots__ = ()
+
+    needs_name: ClassVar[bool] = True
+
+
 def decode_embed(body: bytes) -> EmbedCall:
     """Read the body of POST /api/embed.
 
@@ -99,14 +94,11 @@ def decode_embed(body: bytes) -> EmbedCall:
         InvalidRequest: 400, in Ollama's words.
     """
     sent = decode(body, EMBED)
-    refuse_endless(sent.get("options"))
     return EmbedCall(
-        model=sent.get("model", ""),
+        **_common(sent),
         inputs=read_input(sent.get("input")),
         dimensions=read_dimensions(sent),
         truncate=sent.get("truncate", True),
-        keep_alive_s=sent.get("keep_alive"),
-        options_sent=sent.get("options", {}),
     )
 
 
@@ -117,14 +109,16 @@ def decode_embeddings(body: bytes) -> EmbedCall:
         InvalidRequest: 400, in Ollama's words.
     """
     sent = decode(body, EMBEDDINGS)
+    return EmbeddingsCall(**_common(sent), inputs=read_input(sent.get("prompt")))
+
+
+def _common(sent: Mapping[str, Any]) -> dict[str, Any]:
     refuse_endless(sent.get("options"))
-    return EmbedCall(
-        model=sent.get("model", ""),
-        inputs=read_input(sent.get("prompt")),
-        keep_alive_s=sent.get("keep_alive"),
-        options_sent=sent.get("options", {}),
-        needs_name=True,
-    )
+    return {
+        "model": sent.get("model", ""),
+        "keep_alive_s": sent.get("keep_alive"),
+        "options_sent": sent.get("options", {}),
+    }
 
 
 def read_input(sent: Any) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """The wire of OpenAI's chat and text completions as Ollama speaks it, and its lists of models, sans I/O.
 
 decode_chat, decode_completion         a body into a call; see `openai_decode`
-ModelCall                              the question of /v1/models/{model}
 ChatEncoder, CompletionEncoder         events into server-sent events, or into one object; see `openai_encode`
 models_body, model_body                what is on offer
 """
@@ -16,7 +15,6 @@ from ollama_bridge.surfaces.converter import JSON
 from ollama_bridge.surfaces.openai_decode import (
     ChatCall,
     CompletionCall,
-    ModelCall,
     decode_chat,
     decode_completion,
 )
@@ -28,7 +26,6 @@ __all__ = [
     "ChatEncoder",
     "CompletionCall",
     "CompletionEncoder",
-    "ModelCall",
     "decode_chat",
     "decode_completion",
     "model_body",

@@ -7,14 +7,14 @@ and Goose's `options`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ollama_bridge.catalog import Model
 from ollama_bridge.chat import ChatRequest, Infill, Message, Think, Tool, ToolChoice
-from ollama_bridge.errors import InvalidRequest, ModelNotFound
+from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.infill import recognise
 from ollama_bridge.presets import primed
-from ollama_bridge.surfaces.calls import check_abilities, lookup_name, refuse_endless
+from ollama_bridge.surfaces.calls import NamedCall, check_abilities, read_top_logprobs, refuse_endless
 from ollama_bridge.surfaces.converter import converting, decode_body
 from ollama_bridge.surfaces.ollama_options import read_format, read_options
 from ollama_bridge.surfaces.openai_messages import read_choice, read_messages, read_tools
@@ -23,11 +23,10 @@ from ollama_bridge.surfaces.openai_values import read_effort
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(NamedCall):
     """What both kinds of completion have in common; repr shows nothing of what is said.
 
     Args:
-        model: The name exactly as sent: replies echo it.
         stream: Whether the reply is a stream.
         include_usage: Whether a stream tells its tokens.
         logprobs: Whether log probabilities are wanted.
@@ -36,17 +35,12 @@ class Call:
         options_sent: By Ollama's names; not validated before `request`.
     """
 
-    model: str
     stream: bool = False
     include_usage: bool = False
     logprobs: bool = False
     top_logprobs: int = 0
     debug: bool = False
     options_sent: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    def not_found(self) -> ModelNotFound:
-        """What to raise when there is no such model: it shows the name as the client sent it."""
-        return ModelNotFound(self.model)
 
     def _request(self, model: Model, **asked: Any) -> ChatRequest:
         request = ChatRequest(
@@ -71,14 +65,6 @@ class ChatCall(Call):
     parallel_tool_calls: bool | None = None
     think: Think = None
     format_sent: Any = field(default=None, repr=False)
-
-    def lookup_name(self) -> str:
-        """The normalised name to find the model by.
-
-        Raises:
-            InvalidRequest: 400, `model is required` or `invalid model name`.
-        """
-        return lookup_name(self.model)
 
     def request(self, model: Model) -> ChatRequest:
         """The question to `model`.
@@ -113,16 +99,12 @@ class CompletionCall(Call):
     suffix: str = field(default="", repr=False)
     echo: bool = False
 
+    needs_name: ClassVar[bool] = False
+
     @property
     def load(self) -> bool:
         """Whether nothing is asked: the client wants the model loaded. Answer with the encoder's `load`."""
         return not (self.prompt or self.suffix)
-
-    def lookup_name(self) -> str:
-        """As in `ChatCall`, but here, as in /api/generate, an empty name is 404."""
-        if not self.model.strip():
-            raise self.not_found()
-        return lookup_name(self.model)
 
     def request(self, model: Model) -> ChatRequest:
         """As `ChatCall.request`."""
@@ -135,21 +117,6 @@ class CompletionCall(Call):
             return self._request(model, infill=gap)
         messages = (Message("user", self.prompt),) if self.prompt else ()
         return self._request(model, messages=messages)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCall:
-    """One GET /v1/models/{model}."""
-
-    model: str
-
-    def lookup_name(self) -> str:
-        """As in `ChatCall`."""
-        return lookup_name(self.model)
-
-    def not_found(self) -> ModelNotFound:
-        """What to raise when there is no such model: here, as in /api/show, it shows the normalised name."""
-        return ModelNotFound(self.lookup_name())
 
 
 def decode_chat(body: bytes) -> ChatCall:
@@ -178,7 +145,7 @@ def decode_chat(body: bytes) -> ChatCall:
     return ChatCall(
         **_common(sent, options),
         logprobs=sent.get("logprobs", False),
-        top_logprobs=_top_logprobs(sent.get("top_logprobs", 0)),
+        top_logprobs=read_top_logprobs(sent.get("top_logprobs", 0)),
         messages=messages,
         tools=tools,
         tool_choice=choice,
@@ -204,7 +171,7 @@ def decode_completion(body: bytes) -> CompletionCall:
     return CompletionCall(
         **_common(sent, options),
         logprobs="logprobs" in sent,
-        top_logprobs=_top_logprobs(sent.get("logprobs", 0)),
+        top_logprobs=read_top_logprobs(sent.get("logprobs", 0)),
         prompt=sent.get("prompt", ""),
         suffix=sent.get("suffix", ""),
         echo=sent.get("echo") is True,
@@ -269,9 +236,3 @@ def _format(sent: Mapping[str, Any]) -> Any:
             return wanted.get("json_schema", {}).get("schema")
         case _:
             return None
-
-
-def _top_logprobs(number: int) -> int:
-    if not 0 <= number <= 20:
-        raise InvalidRequest("top_logprobs must be between 0 and 20")
-    return number

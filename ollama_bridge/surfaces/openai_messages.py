@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from ollama_bridge.chat import CacheTtl, Image, Message, Role, Tool, ToolChoice
+from ollama_bridge.chat import CacheTtl, Message, Role, Tool, ToolChoice
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import ToolCall
 from ollama_bridge.surfaces import gojson
-from ollama_bridge.surfaces.calls import ROLES
+from ollama_bridge.surfaces.calls import ROLES, read_cache
 from ollama_bridge.surfaces.gotypes import IMAGE, Mismatch, kind
-from ollama_bridge.surfaces.openai_values import read_image
+from ollama_bridge.surfaces.openai_values import Part, in_order, read_image
 
 _ROLES: Final[Mapping[str, Role]] = {**ROLES, "function": "tool"}
 _GO_NAMES: Final = {"number": "float64", "bool": "bool", "object": "map[string]interface {}"}
@@ -26,8 +26,6 @@ _CHOICES: Final[Mapping[str, ToolChoice]] = {
     "any": ToolChoice("required"),  # Mistral's word
 }
 _NO_CHOICE: Final = 'invalid tool_choice: it is "none", "auto", "required", or an object that names a function or allowed_tools'
-
-_Part = str | Image
 
 
 def read_messages(sent: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
@@ -42,15 +40,13 @@ def read_messages(sent: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
         role = _ROLES.get(one.get("role", "").lower(), "user")
         calls = tuple(_calls(one)) if role == "assistant" else ()
         names |= {call.id: call.name for call in calls if call.id}
-        said = list(_split(role, one)) or [Message(role)]
+        said = in_order(role, _parts(role, one), read_cache(one.get("cache_control")))
         if role == "assistant":
             said[-1] = replace(said[-1], tool_calls=calls, thinking=one.get("reasoning", ""))
         elif role == "tool":
             call_id = one.get("tool_call_id", "")
             name = one.get("name") or names.get(call_id, "")
             said[-1] = replace(said[-1], tool_call_id=call_id, tool_name=name)
-        if ttl := _ttl(one):
-            said[-1] = replace(said[-1], cache=ttl)
         messages += said
     return tuple(messages)
 
@@ -61,7 +57,7 @@ def read_tools(sent: Iterable[Mapping[str, Any]]) -> tuple[Tool, ...]:
     for one in sent:
         function = one.get("function", {})
         if name := function.get("name"):
-            cache = _ttl(one) or _ttl(function)
+            cache = read_cache(one.get("cache_control")) or read_cache(function.get("cache_control"))
             tools.append(
                 Tool(name, function.get("description", ""), function.get("parameters", {}), cache=cache)
             )
@@ -111,55 +107,16 @@ def _known(names: set[str], tools: Iterable[Tool]) -> set[str]:
     return names
 
 
-def _ttl(sent: Any) -> CacheTtl:
-    match sent.get("cache_control"):
-        case {"type": "ephemeral", "ttl": "1h"}:
-            return "1h"
-        case {"type": "ephemeral"}:
-            return "5m"
-        case _:
-            return ""
-
-
 # ------------------------------------------------------------------------------------------ what is said
 
 
-def _split(role: Role, sent: Mapping[str, Any]) -> Iterator[Message]:
-    """One message, or, of a user or the system, as many as it takes to keep the order of its parts.
-
-    A message has its images in one place, and ends where a part marks the end of what is to be cached.
-    """
-    parts: list[_Part] = []
-    turns = 0
-    for part, ttl in _parts(role, sent):
-        if parts and type(part) is not type(parts[-1]):
-            turns += 1
-        if turns == 2 and role == "user":
-            yield _joined(role, parts)
-            parts, turns = [], 0
-        parts.append(part)
-        if ttl and role in {"user", "system"}:
-            yield _joined(role, parts, ttl)
-            parts, turns = [], 0
-        elif ttl:
-            sent = {"cache_control": {"type": "ephemeral", "ttl": ttl}, **sent}
-    if parts:
-        yield _joined(role, parts, _ttl(sent))
-
-
-def _joined(role: Role, parts: Iterable[_Part], cache: CacheTtl = "") -> Message:
-    parts = list(parts)
-    text = "\n".join(part for part in parts if isinstance(part, str))
-    return Message(role, text, images=tuple(part for part in parts if isinstance(part, Image)), cache=cache)
-
-
-def _parts(role: Role, sent: Mapping[str, Any]) -> Iterator[tuple[_Part, CacheTtl]]:
+def _parts(role: Role, sent: Mapping[str, Any]) -> Iterator[tuple[Part, CacheTtl]]:
     content = sent.get("content")
     if isinstance(content, str):
         yield content, ""
     elif isinstance(content, list):
         for part in content:
-            yield _part(part), _ttl(part)
+            yield _part(part), read_cache(part.get("cache_control"))
     elif content is not None:
         raise InvalidRequest(f"invalid message content type: {_GO_NAMES[kind(content)]}")
     elif role == "assistant":
@@ -169,7 +126,7 @@ def _parts(role: Role, sent: Mapping[str, Any]) -> Iterator[tuple[_Part, CacheTt
         raise InvalidRequest("invalid message content type: <nil>")
 
 
-def _part(sent: Any) -> _Part:
+def _part(sent: Any) -> Part:
     match sent:
         case {"type": "text", "text": str(text)} | {"type": "refusal", "refusal": str(text)}:
             return text

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from ollama_bridge.catalog import Model
 from ollama_bridge.chat import ChatRequest, Message, Think
-from ollama_bridge.errors import InvalidRequest, ModelNotFound
+from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.presets import primed
 from ollama_bridge.surfaces import gojson
-from ollama_bridge.surfaces.calls import check_abilities, lookup_name
+from ollama_bridge.surfaces.calls import NamedCall, check_abilities, read_top_logprobs
 from ollama_bridge.surfaces.converter import converting, decode_body
 from ollama_bridge.surfaces.gotypes import ANY, BOOL, FLOAT64, INT, STRING, Custom, Map, Slice, Struct
 from ollama_bridge.surfaces.openai_values import read_effort
@@ -64,11 +64,10 @@ _LOGPROBS: Final = "message.output_text.logprobs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResponsesCall:
+class ResponsesCall(NamedCall):
     """One POST /v1/responses; repr shows nothing of the conversation.
 
     Args:
-        model: The name exactly as sent: replies echo it.
         stream: Whether the reply is a stream.
         messages: None at all: the client wants the model loaded. Answer with nothing but a `Finish`.
         toolbox: What the model may call.
@@ -76,7 +75,6 @@ class ResponsesCall:
         echo: What the response object repeats of the request.
     """
 
-    model: str
     stream: bool = False
     messages: tuple[Message, ...] = field(default=(), repr=False)
     toolbox: Toolbox = field(default_factory=Toolbox, repr=False)
@@ -87,18 +85,6 @@ class ResponsesCall:
     logprobs: bool = False
     top_logprobs: int = 0
     echo: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    def lookup_name(self) -> str:
-        """The normalised name to find the model by.
-
-        Raises:
-            InvalidRequest: 400, `model is required` or `invalid model name`.
-        """
-        return lookup_name(self.model)
-
-    def not_found(self) -> ModelNotFound:
-        """What to raise when there is no such model: it shows the name as the client sent it."""
-        return ModelNotFound(self.model)
 
     def request(self, model: Model) -> ChatRequest:
         """The question to `model`; also for a load, where only the checks matter.
@@ -138,9 +124,7 @@ def decode_responses(body: bytes) -> ResponsesCall:
         for name, remedy in _STORED.items():
             if sent.get(name):
                 raise InvalidRequest(f"{name}: nothing is stored here, {remedy}")
-        top_logprobs = sent.get("top_logprobs", 0)
-        if not 0 <= top_logprobs <= 20:
-            raise InvalidRequest("top_logprobs must be between 0 and 20")
+        top_logprobs = read_top_logprobs(sent.get("top_logprobs", 0))
         toolbox = read_tools(sent.get("tools", ()), sent.get("tool_choice"))
         return ResponsesCall(
             model=sent.get("model", ""),

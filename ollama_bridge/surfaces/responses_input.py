@@ -4,23 +4,23 @@ A real server reads all items before it makes messages of them, and so do we: wh
 is told with its place, what is wrong with its content without.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 
-from ollama_bridge.chat import Image, Message, Role
+from ollama_bridge.chat import Image, Message
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import ToolCall
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.calls import ROLES, refuse_endless
 from ollama_bridge.surfaces.gotypes import ANY, STRING, Mismatch, Struct, kind
-from ollama_bridge.surfaces.openai_values import read_image
+from ollama_bridge.surfaces.openai_values import in_order, joined, read_image
 from ollama_bridge.surfaces.responses_tools import CUSTOM_INPUT, qualified
 
 Item = Mapping[str, Any]
-Part = Mapping[str, Any]
+SentPart = Mapping[str, Any]
 
 _ITEM: Final = Struct(
     "ResponsesInputItem",
@@ -82,7 +82,7 @@ def _checked(item: dict[str, Any]) -> Item:
     return item
 
 
-def _read_part(where: str, place: int, sent: Any) -> Part:
+def _read_part(where: str, place: int, sent: Any) -> SentPart:
     if not isinstance(sent, dict):
         raise InvalidRequest(f"{where}[{place}]: it must be an object")
     named = sent.get("type")
@@ -137,13 +137,14 @@ class _Conversation:
         parts = _parts(item.get("content"))
         if role != "assistant":
             self.end_turn()
-            self.messages += _messages(role, parts)
+            self.messages += in_order(role, ((part, "") for part in parts))
             return
         if self._turn is not None and self._turn.spoke_last:  # one reply never has two messages in a row
             self.end_turn()
         turn = self._open()
-        turn.said.append(_text(parts))
-        turn.images += _images(parts)
+        said = joined(role, parts)
+        turn.said.append(said.content)
+        turn.images += said.images
         turn.spoke_last = True
 
     def reasoning(self, item: Item) -> None:
@@ -177,10 +178,8 @@ class _Conversation:
     def output(self, item: Item) -> None:
         """A tool returned something."""
         self.end_turn()
-        parts = _parts(item.get("output"))
-        self.messages.append(
-            Message("tool", _text(parts), images=_images(parts), tool_call_id=_call_id(item))
-        )
+        said = joined("tool", _parts(item.get("output")))
+        self.messages.append(replace(said, tool_call_id=_call_id(item)))
 
     def end_turn(self) -> None:
         """What follows is not the assistant's."""
@@ -259,7 +258,7 @@ def _parts(sent: Any) -> list[str | Image]:
     return [orjson.dumps(sent).decode()]  # a result that its client forgot to turn into text
 
 
-def _part(part: Part) -> str | Image:
+def _part(part: SentPart) -> str | Image:
     if part["type"] == "input_file":
         raise InvalidRequest("file inputs are not currently supported")
     if part["type"] == "input_image":
@@ -271,27 +270,6 @@ def _part(part: Part) -> str | Image:
     if text is None or isinstance(text, str):
         return text or ""
     raise InvalidRequest("invalid message format")
-
-
-def _messages(role: Role, parts: Sequence[str | Image]) -> Iterator[Message]:
-    """One message; or several, so that texts stay between their images, which a message has in one place."""
-    some: list[str | Image] = []
-    turns = 0
-    for part in parts:
-        turns += bool(some) and type(part) is not type(some[-1])
-        if turns == 2:
-            yield Message(role, _text(some), images=_images(some))
-            some, turns = [], 0
-        some.append(part)
-    yield Message(role, _text(some), images=_images(some))
-
-
-def _text(parts: Iterable[str | Image]) -> str:
-    return "\n".join(part for part in parts if isinstance(part, str))
-
-
-def _images(parts: Iterable[str | Image]) -> tuple[Image, ...]:
-    return tuple(part for part in parts if isinstance(part, Image))
 
 
 def _texts(sent: Any) -> Iterator[str]:
