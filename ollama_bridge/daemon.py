@@ -27,7 +27,7 @@ from ollama_bridge.config.making import Change
 from ollama_bridge.errors import BridgeError, ConfigError
 from ollama_bridge.gateway import Gateway, assemble
 from ollama_bridge.sd_notify import notify, watchdog
-from ollama_bridge.server import BACKLOG, Door, Origins, Site, build_app
+from ollama_bridge.server import BACKLOG, Door, Origins, Site, build_app, digest_of
 
 POLL_S: Final = 0.5
 """Seconds between two looks at the configuration file; `models enable` promises one second."""
@@ -349,5 +349,5 @@ def _door(config: Config) -> Door:
     return Door(
         Origins(config.server.origins),
         checks_host=not config.server.reaches_others,
-        keys=tuple(key.get_secret_value().encode() for key in config.server.api_keys),
+        digests=tuple(digest_of(key.get_secret_value()) for key in config.server.api_keys),
     )

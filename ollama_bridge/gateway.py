@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Final
 
 from platformdirs import user_state_path
 
 from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
-from ollama_bridge.catalog import Model, ModelConfig, complete, facts_kind
+from ollama_bridge.catalog import COMPATIBLE, Model, ModelConfig, complete, facts_kind
 from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.config import Config, Reasoning
 from ollama_bridge.lineage import folded
@@ -26,7 +27,10 @@ from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.registry import ModelRegistry, Residency
 from ollama_bridge.vault import Limits, Vault
 
-COUNT_WITHIN_S = 3.0
+_NEVER_SEAL: Final = frozenset({COMPATIBLE, "ollama", "demo"})
+"""Kinds of providers, as far as facts go, whose replies hold nothing that they want back."""
+
+COUNT_WITHIN_S: Final = 3.0
 """Seconds for a provider to count a prompt's tokens before they are estimated."""
 
 
@@ -164,7 +168,12 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
     return Gateway(
         providers,
         {
-            name: guard(provider, vault, fills=partial(fim.fills, settings[name]), silence_s=silence_s[name])
+            name: guard(
+                provider,
+                vault if _may_seal(settings[name]) else None,
+                fills=partial(fim.fills, settings[name]),
+                silence_s=silence_s[name],
+            )
             for name, provider in providers.items()
         },
         {name: EmbedTimeout(provider, within_s=silence_s[name][0]) for name, provider in providers.items()},
@@ -176,6 +185,13 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
         vault=vault,
         default_max_tokens=config.default_max_tokens,
     )
+
+
+def _may_seal(settings: ProviderSettings) -> bool:
+    """Whether the provider may want something back; else nobody need look for it in every turn of a history."""
+    if settings.api is not None:
+        return settings.api == "responses"
+    return _facts_kind(settings) not in _NEVER_SEAL
 
 
 def _silence_s(config: Config, provider: str) -> tuple[float, float]:

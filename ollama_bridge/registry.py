@@ -95,10 +95,6 @@ class ModelRegistry:
         """The enabled models as lists show them: the last modified first, then in the order they were given."""
         return self._index.enabled
 
-    def all_models(self) -> tuple[Model, ...]:
-        """Enabled or not, in the order they were given."""
-        return self._index.all
-
     def add_model(self, config: ModelConfig) -> Model:
         """Offer one more model, until the process ends; the configuration file is not touched.
 

@@ -14,6 +14,8 @@ from running import ask, running
 from scripted import ScriptedBackend, collect
 from signed import ANTHROPIC, GOOGLE, RESPONSES, WIRES, Call, Text, Thought
 from upstream import Upstream
+from wires import WIRES as PLAIN_WIRES
+from wires import Said
 
 TOOLS = [
     {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
@@ -251,6 +253,19 @@ async def test_nothing_is_kept_where_that_is_not_wanted(wire, tmp_path):
             message = faithful(await said(daemon, ASK))
             await said(daemon, [*ASK, message, *results(message)])
     assert wire.held(upstream.requests[1].json) == unsigned(wire, TURN)
+
+
+async def test_who_seals_nothing_is_not_looked_up():
+    """A history of many turns, with a provider of which no reply is sealed, does not even make the vault's file."""
+    [wire] = [one for one in PLAIN_WIRES if one.name == "chat"]
+    async with Upstream() as upstream, running(Config.model_validate(wire.config(upstream.url))) as daemon:
+        upstream.reply(wire.stream(Said(calls=(("list_files", {}),))))
+        upstream.reply(wire.stream(Said("Two files.")))
+        message = faithful(await said(daemon, ASK))
+        await said(daemon, [*ASK, message, *results(message)])
+        vault = daemon._gateway.vault
+    assert len(upstream.requests) == 2
+    assert not vault.path.exists()
 
 
 @pytest.mark.parametrize("client", [without_ids, renamed])

@@ -143,10 +143,6 @@ def test_added_disabled_and_enabled_again():
     with pytest.raises(ModelNotFound):
         found.resolve("bee")
     assert [one.name for one in found.models()] == ["a:latest"]
-    assert [(one.name, one.config.enabled) for one in found.all_models()] == [
-        ("a:latest", True),
-        ("b:latest", False),
-    ]
 
     found.enable_model("b:latest")
     assert found.resolve("bee").digest == added.digest

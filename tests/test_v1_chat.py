@@ -396,7 +396,7 @@ async def test_a_prompt_can_be_looked_at():
         ("POST", "/v1/models", 405),
         ("HEAD", "/v1/models/m", 405),
         ("GET", "/v1/chat/completions", 405),
-        ("GET", "/v1/models/work/m", 404),
+        ("GET", "/v1/models/team/m", 404),
         ("GET", "/v1/zzz", 404),
     ],
 )

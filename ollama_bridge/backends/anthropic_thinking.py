@@ -53,14 +53,13 @@ class Thoughts:
 
 def signed(message: Message, model: str) -> list[Kept]:
     """The blocks of a turn that called tools, as far as they are known; of other turns the API needs none."""
-    if not message.sealed or not message.tool_calls:
-        return []
-    return [
-        kept
-        for kept in unseal(_KIND, model, message.sealed)
-        if tuple(kept.piece) == _FIELDS.get(str(kept.piece.get("type")))
-        and all(isinstance(value, str) for value in kept.piece.values())
-    ]
+    return unseal(_KIND, model, message.sealed, _is_ours) if message.tool_calls else []
+
+
+def _is_ours(kept: Kept) -> bool:
+    return tuple(kept.piece) == _FIELDS.get(str(kept.piece.get("type"))) and all(
+        isinstance(value, str) for value in kept.piece.values()
+    )
 
 
 def may_begin(messages: Sequence[Message], thoughts: Sequence[Sequence[Kept]]) -> bool:

@@ -130,7 +130,7 @@ def _conversation(request: ChatRequest, names: ToolNames) -> tuple[str, list[Jso
 
 def _parts(message: Message, model: str, names: ToolNames) -> list[Json]:
     parts: list[Json] = []
-    for said, piece in laid_out(message, _signed(message, model)):
+    for said, piece in laid_out(message, unseal(SIGNED, model, message.sealed, _is_ours)):
         # A part with a signature is not to be joined with one that has none.
         beside = piece or {}
         if isinstance(said, ToolCall):
@@ -141,15 +141,10 @@ def _parts(message: Message, model: str, names: ToolNames) -> list[Json]:
     return [*parts, *_images(message)]
 
 
-def _signed(message: Message, model: str) -> list[Kept]:
-    if not message.sealed:
-        return []
-    return [
-        kept
-        for kept in unseal(SIGNED, model, message.sealed)
-        if isinstance(kept.piece.get("thoughtSignature"), str)
-        and all(type(value) is _SIGNED_FIELDS.get(name) for name, value in kept.piece.items())
-    ]
+def _is_ours(kept: Kept) -> bool:
+    return isinstance(kept.piece.get("thoughtSignature"), str) and all(
+        type(value) is _SIGNED_FIELDS.get(name) for name, value in kept.piece.items()
+    )
 
 
 def _images(message: Message) -> list[Json]:

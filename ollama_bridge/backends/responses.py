@@ -145,7 +145,8 @@ def _items(message: Message, prepared: Prepared) -> Iterator[dict[str, Any]]:
             "output": _content(message),
         }
     else:
-        for said, piece in laid_out(message, _kept(message, prepared.body["model"])):
+        kept = unseal(SIGNED, prepared.body["model"], message.sealed, _is_ours)
+        for said, piece in laid_out(message, kept):
             if isinstance(said, ToolCall):
                 yield {"type": "function_call", "call_id": said.id, **prepared.call(said)}
             elif said:
@@ -154,15 +155,9 @@ def _items(message: Message, prepared: Prepared) -> Iterator[dict[str, Any]]:
                 yield {"type": "reasoning", **piece}
 
 
-def _kept(message: Message, model: str) -> list[Kept]:
-    if not message.sealed:
-        return []
-    return [
-        kept
-        for kept in unseal(SIGNED, model, message.sealed)
-        if {name: type(value) for name, value in kept.piece.items()}
-        == (_PHASE if kept.covers else _REASONING)
-    ]
+def _is_ours(kept: Kept) -> bool:
+    fields = {name: type(value) for name, value in kept.piece.items()}
+    return fields == (_PHASE if kept.covers else _REASONING)
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:

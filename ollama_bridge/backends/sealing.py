@@ -5,7 +5,7 @@ opaque `Finish.sealed` and `Message.sealed`. Each piece keeps its place, as the 
 characters of text before it, since calls and text are what a client does send back.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -52,11 +52,13 @@ def seal(kind: str, model: str, pieces: list[Kept]) -> bytes:
     return orjson.dumps([kind, model, [[kept.calls, kept.start, kept.covers, kept.piece] for kept in pieces]])
 
 
-def unseal(kind: str, model: str, sealed: bytes) -> list[Kept]:
+def unseal(kind: str, model: str, sealed: bytes, is_ours: Callable[[Kept], bool]) -> list[Kept]:
     """What `seal` was given; nothing of another kind, of another model, or of what is no seal at all.
 
-    The bytes may have been in a client's hands: that a piece is what it should be is for its backend to see.
+    The bytes may have been in a client's hands: `is_ours` says whether a piece is what its backend makes.
     """
+    if not sealed:
+        return []
     try:
         found_kind, found_model, found = orjson.loads(sealed)
         pieces = [Kept(*kept) for kept in found]
@@ -70,6 +72,7 @@ def unseal(kind: str, model: str, sealed: bytes) -> list[Kept]:
         if isinstance(kept.piece, dict)
         and all(type(number) is int for number in (kept.calls, kept.start, kept.covers))
         and min(kept.calls, kept.start, kept.covers - CALL) >= 0
+        and is_ours(kept)
     ]
 
 

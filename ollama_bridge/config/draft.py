@@ -1,6 +1,7 @@
 """A configuration file with changes made to it that nobody sees yet, each of them checked."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, Final
 
 from ollama_bridge.catalog import ModelConfig
@@ -33,6 +34,7 @@ class Draft:
         self.loaded = source.parse(text)
         self.text = HEADER if text is None else text
         self.changed = False
+        self._said: Any = read(self.text, self._label, None).data or {}
 
     def set_enabled(self, name: str, enabled: bool) -> None:
         """Show a model to clients, or hide it; what is so already is left alone."""
@@ -99,12 +101,13 @@ class Draft:
         if _without_no_models(said or {}) != _without_no_models(meant):
             raise ConfigError(f"{self._label}: is laid out too cleverly for this command; edit it by hand")
         self.loaded = self._source.parse(text)
-        self.text = text
+        self.text, self._said = text, said or {}
         self.changed = True
 
     def _data(self) -> dict[str, Any]:
-        """What the file says, variables unexpanded: `${NAME}` must not be taken for its value."""
-        return read(self.text, self._label, None).data or {}
+        """What the file says, to be changed freely; variables unexpanded: `${NAME}` must not be taken for its value."""
+        data: dict[str, Any] = deepcopy(self._said)
+        return data
 
 
 def _least(model: ModelConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from aiohttp import web
 from ollama_bridge.gateway import Gateway
 from ollama_bridge.server.connection import BACKLOG, Site
 from ollama_bridge.server.embedding import EmbeddingHandlers
-from ollama_bridge.server.guard import Door, Origins, allow_origin, guard
+from ollama_bridge.server.guard import Door, Origins, allow_origin, digest_of, guard
 from ollama_bridge.server.handlers import OllamaHandlers
 from ollama_bridge.server.manage import Edit, ManageHandlers
 from ollama_bridge.server.messages import MessagesHandlers
@@ -16,7 +16,7 @@ from ollama_bridge.server.openai import OpenAIHandlers
 from ollama_bridge.server.responses import ResponsesHandlers
 from ollama_bridge.server.routing import Routes, add_routes
 
-__all__ = ["BACKLOG", "Door", "Origins", "Site", "all_routes", "build_app"]
+__all__ = ["BACKLOG", "Door", "Origins", "Site", "all_routes", "build_app", "digest_of"]
 
 
 def build_app(

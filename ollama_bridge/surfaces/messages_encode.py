@@ -16,6 +16,7 @@ from ollama_bridge.errors import BridgeError
 from ollama_bridge.events import Event, Finish, FinishReason, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.converter import JSON, UNCACHED_SSE, ended
+from ollama_bridge.surfaces.said import whole
 
 _ERROR_TYPES: Final[Mapping[int, str]] = {
     400: "invalid_request_error",
@@ -117,14 +118,10 @@ class MessagesEncoder:
         Raises:
             ValueError: The last event is no `Finish`: half a reply is not shown as a whole one.
         """
-        match self._added:
-            case [*said, Finish() as finish]:
-                content = self._content(said)
-            case _:
-                raise ValueError("a reply without its Finish")
+        said, finish = whole(self._added)
         message = {
             **self._head,
-            "content": content,
+            "content": self._content(said),
             "stop_reason": self._stop_reason(finish),
             "usage": self._usage(finish.usage),
         }

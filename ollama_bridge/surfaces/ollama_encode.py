@@ -26,7 +26,7 @@ from ollama_bridge.events import Event, Finish, TextDelta, ThinkingDelta, ToolCa
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.gojson import dump_text
 from ollama_bridge.surfaces.ollama_context import pack
-from ollama_bridge.surfaces.said import NOTHING, Said, fold, logprobs
+from ollama_bridge.surfaces.said import NOTHING, Said, fold, logprobs, whole
 
 NDJSON: Final = "application/x-ndjson"
 """A stream of lines."""
@@ -135,11 +135,8 @@ class _Encoder(ABC):
         """
         for event in events:
             self.add(event)
-        match self._folded:
-            case [*events, Finish() as finish]:
-                return self._last(fold(events), finish, self._clock_ns())
-            case _:
-                raise ValueError("a reply without its Finish")
+        said, finish = whole(self._folded)
+        return self._last(fold(said), finish, self._clock_ns())
 
     def heartbeat(self) -> bytes:
         """A line without content: the only sign of life that every client's parser takes."""

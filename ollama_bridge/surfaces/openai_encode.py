@@ -27,7 +27,7 @@ from ollama_bridge.surfaces.converter import JSON, SSE
 from ollama_bridge.surfaces.gojson import dump_text
 from ollama_bridge.surfaces.ollama_single import debug_info
 from ollama_bridge.surfaces.openai_errors import error_event
-from ollama_bridge.surfaces.said import NOTHING, Said, fold, logprobs, number
+from ollama_bridge.surfaces.said import NOTHING, Said, fold, logprobs, number, whole
 
 _DONE: Final = b"data: [DONE]\n\n"
 _FINGERPRINT: Final = b'"system_fingerprint":"fp_ollama"'
@@ -78,11 +78,8 @@ class _Encoder(ABC):
         Raises:
             ValueError: The last event is no `Finish`: half a reply is not shown as a whole one.
         """
-        match self._folded:
-            case [*events, Finish(reason, usage)]:
-                return self._object(self._choice(fold(events), self._reasons[reason]), _usage(usage))
-            case _:
-                raise ValueError("a reply without its Finish")
+        said, finish = whole(self._folded)
+        return self._object(self._choice(fold(said), self._reasons[finish.reason]), _usage(finish.usage))
 
     def error(self, exc: BridgeError) -> bytes:
         """The event that ends a stream which has already begun; no `[DONE]` follows."""

@@ -10,7 +10,7 @@ Keys are in the order of Ollama's Go structs in a whole reply, and sorted in a s
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal, assert_never
 
 import orjson
@@ -113,18 +113,15 @@ class ResponsesEncoder:
         Raises:
             ValueError: The last event is no `Finish`: half a reply is not shown as a whole one.
         """
-        match self._kept:
-            case [*events, Finish() as finish]:
-                self._fold(events)
-            case _:
-                raise ValueError("a reply without its Finish")
+        events, finish = said.whole(self._kept)
+        self._fold(events)
         if not self._items.have_answer:
             self._items.shut()
             self._items.start(MESSAGE)
         self._items.shut(_status(finish))
         return gojson.escape(orjson.dumps(self._finished(finish))) + b"\n"
 
-    def _fold(self, events: list[Event]) -> None:
+    def _fold(self, events: Sequence[Event]) -> None:
         items = self._items
         for event in events:
             if isinstance(event, TextDelta | ThinkingDelta):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ollama_bridge.events import Event, TextDelta, ThinkingDelta, TokenLogprob, ToolCall
+from ollama_bridge.events import Event, Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall
 from ollama_bridge.surfaces import gojson
 
 LOWEST_LOGPROB: Final = -9999.0
@@ -23,6 +23,19 @@ class Said:
 
 
 NOTHING: Final = Said()
+
+
+def whole(events: Sequence[Event]) -> tuple[Sequence[Event], Finish]:
+    """What was said, and how it ended.
+
+    Raises:
+        ValueError: The last event is no `Finish`: half a reply is not shown as a whole one.
+    """
+    match events:
+        case [*said, Finish() as finish]:
+            return said, finish
+        case _:
+            raise ValueError("a reply without its Finish")
 
 
 def fold(events: Sequence[Event]) -> Said:
