@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
+from ollama_bridge.allowances import Budget, ModelSize, Price, Rate, Task
 from ollama_bridge.catalog_data import (
     CATALOG,
     CATALOGUE_DATE,
@@ -88,6 +89,16 @@ class ModelConfig(BaseModel):
         capabilities: What clients may switch on: completion, tools, vision, thinking, insert, embedding.
         enabled: Whether clients see it.
         aliases: Other names it answers to.
+        fallbacks: Models that answer when it cannot, in order.
+        priority: Which of several models is chosen first; the lowest.
+        model_size: Whether it is one of those that `small` or `big` stands for.
+        tasks: For which `auto:<task>` it may be chosen; None: for all that it is able to do.
+        requests_per_minute: In any minute; also per hour and day, and tokens per minute.
+        max_request_length: Most characters of a question.
+        price: None: from the price table.
+        budget: Of this model alone.
+        resume: Whether an answer that breaks off is continued; None: where that is known to work.
+        prompt_cache: Whether parts of the prompt are marked for the provider's cache; None: where it pays.
         chunk_size: Words a line for this model; None: as `streaming.chunk_size` says.
         delay_ms: Milliseconds between lines for this model; None: as `streaming.delay_ms` says.
         system: System prompt of conversations that bring none.
@@ -111,6 +122,19 @@ class ModelConfig(BaseModel):
     capabilities: tuple[Capability, ...] | None = None
     enabled: bool = True
     aliases: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    priority: NonNegativeInt = 1
+    model_size: ModelSize | None = None
+    tasks: tuple[Task, ...] | None = None
+    requests_per_minute: Rate | None = None
+    requests_per_hour: Rate | None = None
+    requests_per_day: Rate | None = None
+    tokens_per_minute: Rate | None = None
+    max_request_length: PositiveInt | None = None
+    price: Price | None = None
+    budget: Budget | None = None
+    resume: bool | None = None
+    prompt_cache: bool | None = None
     chunk_size: NonNegativeInt | None = None
     delay_ms: NonNegativeInt | None = None
     system: str = Field("", repr=False)
@@ -212,11 +236,12 @@ def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None =
     max_output_tokens = config.max_tokens or min(guess, context_length)
     asked = facts.capabilities if config.capabilities is None else config.capabilities
     able = frozenset(asked)
-    target = Target(config.backend, upstream, max_output_tokens, able, facts.rules, context_length)
+    name = normalise_name(config.name)
+    target = Target(config.backend, upstream, max_output_tokens, able, facts.rules, context_length, name)
     return _signed(
         Model(
             config=config,
-            name=normalise_name(config.name),
+            name=name,
             display_name=config.display_name or facts.display_name or config.name,
             family=_identifier(config.family or facts.family),
             context_length=context_length,

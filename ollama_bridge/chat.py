@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 from ollama_bridge.events import Event, ToolCall
+from ollama_bridge.record import CallRecord
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Think: TypeAlias = bool | Literal["low", "medium", "high", "max"] | None
@@ -142,6 +143,7 @@ class Target:
         capabilities: What the model can do.
         rules: How it differs from its neighbours.
         context_length: Tokens that it can read.
+        name: The model as lists show it.
     """
 
     provider: str = ""
@@ -150,6 +152,7 @@ class Target:
     capabilities: frozenset[Capability] = frozenset({"completion", "tools"})
     rules: Rules = field(default_factory=Rules)
     context_length: int = 32_768
+    name: str = ""
 
 
 def _ignore() -> None:
@@ -175,6 +178,8 @@ class ChatRequest:
         target: Who answers; set by the registry.
         progress: Called by a backend whenever the model generated something of which no event comes yet,
             such as a piece of a tool call's arguments: silence is counted from there.
+        key: Which of the provider's keys to use, counted from 0; set by the key pool.
+        record: Where what the call comes to is noted; every policy may write to it, and none reads it for its work.
     """
 
     model: str
@@ -192,6 +197,8 @@ class ChatRequest:
     infill: Infill | None = None
     target: Target = field(default_factory=Target)
     progress: Callable[[], None] = field(default=_ignore, compare=False, repr=False)
+    key: int = 0
+    record: CallRecord = field(default_factory=CallRecord, compare=False, repr=False)
 
 
 class Backend(Protocol):
@@ -222,6 +229,8 @@ class EmbedRequest:
         options: As in `ChatRequest`.
         keep_alive_s: As in `ChatRequest`.
         target: Who answers; set by the registry.
+        key: As in `ChatRequest`.
+        record: As in `ChatRequest`.
     """
 
     model: str
@@ -231,6 +240,8 @@ class EmbedRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
     keep_alive_s: float | None = None
     target: Target = field(default_factory=Target)
+    key: int = 0
+    record: CallRecord = field(default_factory=CallRecord, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +268,10 @@ class Embedder(Protocol):
             RequestError: The request cannot be served by this provider at all.
         """
         ...
+
+
+class Answerer(Backend, Embedder, Protocol):
+    """What does both: a provider's whole stack of policies, each of which holds another."""
 
 
 class Counter(Protocol):

@@ -86,9 +86,19 @@ class BodyTooLarge(RequestError):
 
 
 class RateLimited(RequestError):
-    """A limit of the bridge's own was reached."""
+    """A limit or a budget of the bridge's own was reached.
+
+    Args:
+        message: Which, and when it resets.
+        elsewhere: Whether another model may still answer: it is a limit of this one or of its provider.
+        retry_after_s: Seconds until it may be asked again.
+    """
 
     default_status = 429
+
+    def __init__(self, message: str, *, elsewhere: bool = False, retry_after_s: float | None = None) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.elsewhere = elsewhere
 
 
 class UpstreamError(BridgeError):

@@ -65,6 +65,7 @@ class Usage:
         output_tokens: All that was generated, reasoning included.
         cached_read_tokens: The part of `input_tokens` that was read from the provider's prompt cache.
         cached_write_tokens: The part of `input_tokens` that was written to it.
+        cached_hour_tokens: The part of `cached_write_tokens` that is kept for an hour, at a higher price.
         reasoning_tokens: The part of `output_tokens` that was reasoning, as far as the provider says.
     """
 
@@ -73,6 +74,7 @@ class Usage:
     cached_read_tokens: int = 0
     cached_write_tokens: int = 0
     reasoning_tokens: int = 0
+    cached_hour_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -85,12 +87,14 @@ class Finish:
         detail: The provider's own word for the reason (`end_turn`, `SAFETY`, …), for logs.
         sealed: What the provider wants back with this turn and no client's wire can carry: signatures of
             thinking, encrypted reasoning. Only the backend that wrote it can read it; see `chat.Message`.
+        answered_by: The model that answered, as lists show it, where it is not the one that was asked for.
     """
 
     reason: FinishReason = "stop"
     usage: Usage = field(default_factory=Usage)
     detail: str = ""
     sealed: bytes = b""
+    answered_by: str = ""
 
 
 Event: TypeAlias = TextDelta | ThinkingDelta | ToolCall | Finish

@@ -24,7 +24,12 @@ from running import ask, running
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 SETUP = ["pip install . && ollama-bridge serve", "pip install -e '.[test]' && pytest"]
-PLACES = {"providers": "providers.<name>.", "models": "models[]."}
+PLACES = {
+    "providers": "providers.<name>.",
+    "models": "models[].",
+    "limits": "limits.<who>.",
+    "budgets": "budgets.<who>.",
+}
 INHERITED = {
     "providers.<name>.kind": "the name",
     "models[].backend": "required",  # or `from`
@@ -72,7 +77,7 @@ def keys() -> Iterator[tuple[str, object]]:
             yield place, INHERITED.get(place) or shown(field.get_default(call_default_factory=True))
     for key, field in Config.model_fields.items():
         if key not in Config.SECTIONS:
-            yield key, shown(field.get_default())
+            yield key, shown(field.get_default(call_default_factory=True))
 
 
 def shown(default: object) -> str:
@@ -135,7 +140,16 @@ def test_every_environment_variable_is_in_the_table():
 @pytest.mark.parametrize("name", variables())
 def test_every_environment_variable_does_what_the_table_says(name, tmp_path):
     """It reaches its key, and the origin names it."""
-    values = {"OLLAMA_HOST": "0.0.0.0:11500", "LOG_LEVEL": "debug", "OLLAMA_ORIGINS": "app://*"}
+    values = {
+        "OLLAMA_HOST": "0.0.0.0:11500",
+        "LOG_LEVEL": "debug",
+        "OLLAMA_ORIGINS": "app://*",
+        "MAX_RETRIES": "5",
+        "BACKOFF_FACTOR": "1.5",
+        "JITTER": "0.3",
+        "CACHE_ENABLED": "true",
+        "REDIS_ADDR": "127.0.0.1:6379",
+    }
     value = values.get(name, "12345")
     loaded = Source(tmp_path / "none.yaml", environ={name: value}).load()
     for place in variables()[name]:

@@ -1,20 +1,22 @@
 """What the operator wants, and the file it stands in.
 
-schema                      the configuration as frozen values
+fields  sections  schema    values, sections, and the whole configuration, frozen
 yaml  faults  example       what a line of the file says; what is wrong with it; a commented file to start from
 file  splice                flags, environment and file become one configuration; a change of some bytes of it
 draft  making               a file with changes that nobody sees yet; what `ollama create` and its like do to it
 edit                        `models enable`, `models add` and every other change: whole or not at all
 """
 
-from ollama_bridge.config.schema import (
-    API_KEY_VARIABLES,
-    IMPLICIT_PROVIDERS,
-    Config,
-    KeyPath,
-    LogLevel,
+from ollama_bridge.config.fields import LogLevel
+from ollama_bridge.config.schema import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, Config, KeyPath
+from ollama_bridge.config.sections import (
+    Breaker,
+    Cache,
+    Ledger,
     Provider,
     Reasoning,
+    Retry,
+    Routing,
     Server,
     Streaming,
 )
@@ -22,11 +24,16 @@ from ollama_bridge.config.schema import (
 __all__ = [
     "API_KEY_VARIABLES",
     "IMPLICIT_PROVIDERS",
+    "Breaker",
+    "Cache",
     "Config",
     "KeyPath",
+    "Ledger",
     "LogLevel",
     "Provider",
     "Reasoning",
+    "Retry",
+    "Routing",
     "Server",
     "Streaming",
 ]

@@ -29,6 +29,57 @@ reasoning:                     # what providers want back with a later turn, and
   # max_mb: 64                 # most of it on disk
   # max_days: 30               # since its last use
 
+# A provider that fails before its answer begins is asked again, then the model's fallbacks are.
+retry:
+  # max_retries: 3             # after the first time. MAX_RETRIES
+  # initial_backoff_ms: 1000   # INITIAL_BACKOFF
+  # max_backoff_ms: 30000      # MAX_BACKOFF
+  # backoff_factor: 2.0        # BACKOFF_FACTOR
+  # jitter: 0.1                # part of a wait that is random. JITTER
+  # deadline_s: 60             # for all of it
+
+breaker:                       # a model that fails again and again is not asked for a while
+  # failures: 5                # in a row; 0: never. CIRCUIT_BREAKER_MAX_REQUESTS
+  # open_s: 60                 # CIRCUIT_BREAKER_TIMEOUT
+
+limits:                        # of clients; providers and models have their own
+  # key:                       # each client key
+  #   requests_per_minute: 60
+  #   requests_per_hour: 1000
+  #   requests_per_day: 5000
+  #   tokens_per_minute: 200000
+  # address:                   # each client's IP address
+  #   requests_per_minute: 60
+
+budgets:                       # USD; windows end in UTC
+  # all:
+  #   hourly: 2.00
+  #   daily: 10.00
+  #   monthly: 100.00
+  #   warn_at: 0.8             # part of it at which the log warns
+  #   instead: gpt-5.4-nano    # a cheaper model that answers when there is not enough left; else 429
+  # key:                       # each client key
+  #   daily: 2.00
+
+cache:                         # answers that are given again to whoever asks the same
+  # enabled: false             # CACHE_ENABLED
+  # ttl_s: 300                 # CACHE_TTL
+  # max_mb: 64
+  # store: memory              # memory, disk, or state: in Redis
+  # any_temperature: false     # false: only where temperature 0 is asked for
+  # share: true                # the same question twice at one moment is asked once
+
+ledger:                        # a line for each call, never what was said: `ollama-bridge usage`
+  # keep: true
+  # max_days: 400
+  # max_mb: 256
+
+routing:                       # `small`, `big`, and `auto:<task>`: models that stand for others
+  # auto: true
+  # listed: false              # whether clients see them in lists
+
+# clients: {laptop: a-key-of-your-own} # keys as in server.api_keys, with names for the ledger
+# state: redis://127.0.0.1:6379/0      # shared by several instances; default: this machine. REDIS_ADDR
 # default_max_tokens: 8192     # most tokens of an answer where nothing else says it. DEFAULT_MAX_TOKENS
 log_level: info                # debug, info, warning, error. LOG_LEVEL
 
@@ -47,6 +98,10 @@ providers:
   #   connect_timeout_s: 10                # seconds to reach it
   #   proxy: false                         # whether HTTPS_PROXY is obeyed
   #   headers: {X-Team: editors}
+  #   requests_per_minute: 50              # also requests_per_hour, requests_per_day, tokens_per_minute
+  #   requests_per_hour: 1000
+  #   requests_per_day: 10000
+  #   tokens_per_minute: 400000
 
 # Each provider with a key offers the models of the built-in catalogue. Entries here add models, or change one of
 # the catalogue's by its name.
@@ -62,6 +117,19 @@ models:
   #   capabilities: [completion, tools, vision, thinking]
   #   enabled: true
   #   aliases: [sonnet]
+  #   fallbacks: [gpt-5.5]         # who answers when it cannot, in order
+  #   priority: 1                  # which of several is chosen first: the lowest
+  #   model_size: BIG              # SMALL or BIG: one of those that `small` or `big` stands for
+  #   tasks: [chat, agent]         # for which `auto:<task>` it may be chosen; default: all it can do
+  #   requests_per_minute: 20
+  #   requests_per_hour: 200
+  #   requests_per_day: 1000
+  #   tokens_per_minute: 100000
+  #   max_request_length: 400000   # characters of a question
+  #   price: {input: 3.00, output: 15.00, cached_read: 0.30, cached_write: 3.75}   # USD per million tokens
+  #   budget: {daily: 5.00}        # as under budgets
+  #   resume: true                 # go on where an answer broke off; default: where that is known to work
+  #   prompt_cache: true           # mark the prompt for the provider's cache; default: where it pays
   #   chunk_size: 0                # words a line, for this model
   #   delay_ms: 0                  # milliseconds between lines, for this model
   # A model of your own, made from another; `ollama create` and `ollama cp` write such entries.

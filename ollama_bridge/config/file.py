@@ -41,6 +41,16 @@ VARIABLES: Final[Mapping[str, KeyPath]] = {
     "DEFAULT_MAX_TOKENS": ("default_max_tokens",),
     "STREAMING_CHUNK_SIZE": ("streaming", "chunk_size"),
     "STREAMING_DELAY_MS": ("streaming", "delay_ms"),
+    "MAX_RETRIES": ("retry", "max_retries"),
+    "INITIAL_BACKOFF": ("retry", "initial_backoff_ms"),
+    "MAX_BACKOFF": ("retry", "max_backoff_ms"),
+    "BACKOFF_FACTOR": ("retry", "backoff_factor"),
+    "JITTER": ("retry", "jitter"),
+    "CIRCUIT_BREAKER_MAX_REQUESTS": ("breaker", "failures"),
+    "CIRCUIT_BREAKER_TIMEOUT": ("breaker", "open_s"),
+    "CACHE_ENABLED": ("cache", "enabled"),
+    "CACHE_TTL": ("cache", "ttl_s"),
+    "REDIS_ADDR": ("state",),
 }
 """Environment variables that hold one value each. An empty one counts as not set."""
 

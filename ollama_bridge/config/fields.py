@@ -1,0 +1,119 @@
+"""Values of the configuration that need more than a type: read leniently, checked strictly."""
+
+import re
+from ipaddress import IPv6Address, ip_address
+from typing import Annotated, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_core import PydanticCustomError
+
+_ORIGIN_SCHEMES: Final = (
+    "http://",
+    "https://",
+    "chrome-extension://",
+    "safari-extension://",
+    "moz-extension://",
+    "ms-browser-extension://",
+)
+
+
+def _key_list(value: object) -> object:
+    if isinstance(value, SecretStr):
+        return (value,)
+    if isinstance(value, str):
+        return () if value.strip().lower() in {"", "none"} else (value,)
+    return value
+
+
+def _usable_key(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value().strip()
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise PydanticCustomError("config", "an API key is printable ASCII without spaces; this one is not")
+    return SecretStr(text)
+
+
+def _http_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not url.isprintable() or " " in url:
+        raise PydanticCustomError("config", "must be an http:// or https:// address")
+    return url
+
+
+def _bare_host(host: str) -> str:
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if (":" in host and not _is_ipv6(host)) or any(sign in host for sign in "/[] \t\n\r\0"):
+        raise PydanticCustomError(
+            "config", "must be a name or an address alone; the port is a key of its own"
+        )
+    return host
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _lower(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    level = value.strip().lower()
+    return "warning" if level == "warn" else level
+
+
+def _origin_list(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(entry for entry in (part.strip() for part in value.split(",")) if entry)
+    return value
+
+
+def _usable_origin(origin: str) -> str:
+    """As gin-contrib/cors judges it; the real server does not start with one it refuses."""
+    text = origin.strip().lower()
+    if text.count("*") > 1:
+        raise PydanticCustomError("config", "may hold one '*' only")
+    if "*" not in text and not text.startswith(_ORIGIN_SCHEMES):
+        raise PydanticCustomError(
+            "config", "must begin with http://, https:// or a browser extension's scheme, or hold a '*'"
+        )
+    return text
+
+
+def reaches_others(host: str) -> bool:
+    """Whether other machines can connect to what listens there."""
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
+
+
+def _store_url(value: str) -> str:
+    """`host:port`, as `REDIS_ADDR` has it, or a URL."""
+    text = value.strip()
+    if text and "://" not in text:
+        text = f"redis://{text}"
+    if text and (not _STORE_URL.match(text) or not text.isprintable() or " " in text):
+        raise PydanticCustomError("config", "must be a redis://, rediss:// or unix:// address, or host:port")
+    return text
+
+
+_STORE_URL: Final = re.compile(r"(rediss?|unix)://\S+\Z")
+
+Key: TypeAlias = Annotated[SecretStr, AfterValidator(_usable_key)]
+ApiKeys: TypeAlias = Annotated[tuple[Key, ...], BeforeValidator(_key_list)]
+HttpUrl: TypeAlias = Annotated[str, AfterValidator(_http_url)]
+Host: TypeAlias = Annotated[str, AfterValidator(_bare_host)]
+Origins: TypeAlias = Annotated[
+    tuple[Annotated[str, AfterValidator(_usable_origin)], ...], BeforeValidator(_origin_list)
+]
+StoreUrl: TypeAlias = Annotated[str, AfterValidator(_store_url)]
+Milliseconds: TypeAlias = Annotated[int, Field(ge=0, le=60_000)]
+LogLevel: TypeAlias = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]

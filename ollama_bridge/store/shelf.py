@@ -1,0 +1,115 @@
+"""What every store of shared state can do: take from limits and budgets at once, and keep small values for a while.
+
+Amounts are whole numbers: requests, tokens, or nano-dollars. Keys are text of printable ASCII without secrets.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many units in any `window_s` seconds (a sliding window counter).
+
+    Args:
+        key: What is limited, such as `model/claude:latest/requests`.
+        limit: Most units in a window.
+        window_s: 60, 3600 or 86400.
+        cost: Units to take.
+    """
+
+    key: str
+    limit: int
+    window_s: int
+    cost: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """So many nano-dollars until a calendar window ends.
+
+    Args:
+        key: Whose budget and of which window, such as `all/day/2026-11-21`.
+        limit: Most nano-dollars in it.
+        until_s: When it ends, in seconds since the epoch.
+    """
+
+    key: str
+    limit: int
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """All rates are taken, and `amount` nano-dollars out of every purse.
+
+    Args:
+        amount: Between `least` and `wanted`: what the emptiest purse still held.
+        spent: What each purse holds now, reservations included, in the order of the purses.
+    """
+
+    amount: int
+    spent: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing was taken.
+
+    Args:
+        by: The first of the rates and purses that does not hold enough.
+        left: Units, or nano-dollars, that it still has.
+        retry_after_s: Seconds until it may have enough.
+    """
+
+    by: Rate | Purse
+    left: int
+    retry_after_s: float
+
+
+class Store(Protocol):
+    """Shared state. Nothing here raises because of the disk or the network: it degrades, and says so once."""
+
+    async def take(
+        self, rates: Sequence[Rate], purses: Sequence[Purse], *, wanted: int = 0, least: int = 0
+    ) -> Granted | Refused:
+        """Take from all of them or from none, whoever else does the same at this moment.
+
+        Args:
+            rates: Each gives its `cost`.
+            purses: Each gives the same amount.
+            wanted: Nano-dollars to reserve.
+            least: Nano-dollars without which nothing is taken.
+        """
+        ...
+
+    def settle(self, rates: Sequence[Rate], purses: Sequence[Purse], amount: int) -> None:
+        """Correct what was taken: from now on for this process, in the shared state a moment later.
+
+        Args:
+            rates: Their `cost` is the difference to what was taken, and may be negative.
+            purses: From each of them.
+            amount: Nano-dollars: the difference to what was reserved, and may be negative.
+        """
+        ...
+
+    async def spent(self, purses: Sequence[Purse]) -> tuple[int, ...]:
+        """Nano-dollars spent and reserved, of each."""
+        ...
+
+    async def get(self, key: str) -> bytes | None:
+        """A small value that somebody put and that has not expired."""
+        ...
+
+    async def put(self, key: str, value: bytes, *, ttl_s: float) -> None:
+        """Keep a small value under a key, instead of what is there."""
+        ...
+
+    async def claim(self, key: str, *, ttl_s: float) -> bool:
+        """Whether nobody else has claimed this key; if so, it is ours for so long."""
+        ...
+
+    async def aclose(self) -> None:
+        """Write what is still to be written, and close."""
+        ...
