@@ -91,14 +91,23 @@ class RateLimited(RequestError):
     Args:
         message: Which, and when it resets.
         elsewhere: Whether another model may still answer: it is a limit of this one or of its provider.
+        instead: The model, by its name, that the operator wants to answer then.
         retry_after_s: Seconds until it may be asked again.
     """
 
     default_status = 429
 
-    def __init__(self, message: str, *, elsewhere: bool = False, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        elsewhere: bool = False,
+        instead: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
         self.elsewhere = elsewhere
+        self.instead = instead
 
 
 class UpstreamError(BridgeError):
