@@ -5,12 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROGRAM = Path(__file__).parent / "benchmarks" / "run.py"
+PROGRAMS = Path(__file__).parent / "benchmarks"
 
 
-def run(*arguments):
+def run(*arguments, program="run.py"):
     done = subprocess.run(
-        [sys.executable, PROGRAM, "--quick", *arguments],
+        [sys.executable, PROGRAMS / program, "--quick", *arguments],
         capture_output=True,
         text=True,
         timeout=50,
@@ -42,3 +42,11 @@ def test_a_table_holds_the_bridge_against_the_floor():
     assert head.split() == ["figure", "wire", "bridge", "relay", "ratio", "(rounds)", "goals"]
     assert len(rows) == 5 * 4
     assert all(verdict in rows[0] for verdict in ("<= 4x (issue)", "<= 3x (house)"))
+
+
+def test_policies_are_held_against_the_bare_waist():
+    """Everything that can be configured is in force at once, and the program reads every reply to its end."""
+    rows = [json.loads(line) for line in run("--json", program="policies.py")]
+
+    assert [sorted(row["rounds"]) for row in rows] == [["all", "bare", "plain"]] * 2 + [["hit", "version"]]
+    assert all(value > 0 for row in rows for values in row["rounds"].values() for value in values)
