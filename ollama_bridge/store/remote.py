@@ -208,6 +208,7 @@ class RemoteStore:
         Raises:
             LinkDown: It was not told all of it.
         """
+        await self._prepare()
         now_s = self._clock_s()
         for purse, amount in self._owed.values():
             if amount and purse.until_s > now_s:
