@@ -6,7 +6,7 @@ its neighbours. A `ModelConfig` is the operator's: what it leaves out is filled 
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -44,6 +44,7 @@ __all__ = [
     "facts_kind",
     "recognised",
     "renamed",
+    "standing_for",
 ]
 
 COMPATIBLE: Final = "compatible"
@@ -259,6 +260,40 @@ def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None =
 def renamed(model: Model, display_name: str) -> Model:
     """The same model under another `display_name`, with the digest that goes with it."""
     return _signed(replace(model, display_name=display_name))
+
+
+def standing_for(name: str, display_name: str, models: Sequence[Model]) -> Model:
+    """A model that stands for others: it can do what one of them can, and reads and writes what all of them can.
+
+    Args:
+        name: As lists show it.
+        display_name: For people.
+        models: At least one; the first of them counts the tokens of a prompt.
+    """
+    able = frozenset(one for model in models for one in model.capabilities) - {"embedding"}
+    context_length = min(model.context_length for model in models)
+    max_output_tokens = min(model.max_output_tokens for model in models)
+    first = models[0]
+    return _signed(
+        replace(
+            first,
+            config=ModelConfig(name=name, display_name=display_name, backend=first.config.backend),
+            name=name,
+            display_name=display_name,
+            family="auto",
+            context_length=context_length,
+            max_output_tokens=max_output_tokens,
+            capabilities=tuple(one for one in _CAPABILITY_ORDER if one in able),
+            target=replace(
+                first.target,
+                max_output_tokens=max_output_tokens,
+                capabilities=able,
+                context_length=context_length,
+                name=name,
+            ),
+            preset=NOTHING_ADDED,
+        )
+    )
 
 
 def _signed(model: Model) -> Model:

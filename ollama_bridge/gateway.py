@@ -16,20 +16,35 @@ from ollama_bridge.allowances import Rates
 from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import COMPATIBLE, Model, ModelConfig, complete, facts_kind
-from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
+from ollama_bridge.chat import (
+    Answerer,
+    Backend,
+    ChatRequest,
+    Counter,
+    Embedder,
+    Embeddings,
+    EmbedRequest,
+    Reply,
+)
 from ollama_bridge.config import Config, Reasoning
 from ollama_bridge.lineage import folded
+from ollama_bridge.metrics import Metrics
+from ollama_bridge.policies.breaker import Breaker
+from ollama_bridge.policies.circuit_news import CircuitNews
+from ollama_bridge.policies.circuits import Circuits, Tolerance
 from ollama_bridge.policies.complete import Complete
 from ollama_bridge.policies.counting import Counting
 from ollama_bridge.policies.infill import FillByChat
 from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.recall import Recall
+from ollama_bridge.policies.stand_ins import StandIns
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.registry import ModelRegistry, Residency
 from ollama_bridge.store.embedded import EmbeddedStore
 from ollama_bridge.store.link import RedisLink
 from ollama_bridge.store.remote import RemoteStore
 from ollama_bridge.store.shelf import Store
+from ollama_bridge.surfaces.status import ModelStatus, ProviderStatus
 from ollama_bridge.vault import Limits, Vault
 
 _NEVER_SEAL: Final = frozenset({COMPATIBLE, "ollama", "demo"})
@@ -55,6 +70,19 @@ def guard(
     return Timeout(backend, first_s=first_s, idle_s=idle_s)
 
 
+class Guarded:
+    """One provider's chat and its embeddings, each with its own guards, as one: for the policies around both."""
+
+    def __init__(self, backend: Backend, embedder: Embedder) -> None:
+        self.chat = backend.chat
+        self.embed = embedder.embed
+
+
+def spare(answerer: Answerer, circuits: Circuits, tolerance: Tolerance, news: CircuitNews | None) -> Answerer:
+    """What keeps requests from a provider that fails anyway."""
+    return Breaker(answerer, circuits, tolerance, news) if tolerance.failures else answerer
+
+
 class Gateway:
     """One configuration, ready to answer. A reload makes a new one; the old one lives as long as it is used.
 
@@ -71,6 +99,10 @@ class Gateway:
         link: To Redis, if there is one; handed on by a reload that does not change its address.
         store: What limits and budgets count in; handed on likewise. None: nothing is limited.
         default_max_tokens: For models added later, of which nobody knows the limit.
+        stand_ins: Models that stand for others.
+        circuits: Which targets are left alone; handed on by a reload.
+        news: Shares them with other workers and instances; None: there are none.
+        metrics: Sums of all calls; handed on by a reload.
     """
 
     def __init__(
@@ -88,7 +120,14 @@ class Gateway:
         link: RedisLink | None,
         store: Store | None,
         default_max_tokens: int | None,
+        stand_ins: StandIns,
+        circuits: Circuits,
+        news: CircuitNews | None,
+        metrics: Metrics,
     ) -> None:
+        self.circuits = circuits
+        self.news = news
+        self.metrics = metrics
         self.providers = dict(providers)
         self.residency = residency
         self.vault = vault
@@ -102,7 +141,9 @@ class Gateway:
             counters=counters,
             kinds={name: _facts_kind(provider.settings) for name, provider in providers.items()},
             default_max_tokens=default_max_tokens,
+            stand_ins=stand_ins,
         )
+        circuits.keep(model.target for model in models)
         self._pacing = pacing
         self._users = 0
         self._unused = asyncio.Event()
@@ -123,6 +164,27 @@ class Gateway:
         """Tokens of the prompt, as the provider counts them or else estimated; soon, whatever the provider does."""
         return await self.registry.count(request)
 
+    def status(self) -> tuple[ProviderStatus, ...]:
+        """How each provider is, and each of the models that are enabled."""
+        of_provider: dict[str, list[ModelStatus]] = {name: [] for name in self.providers}
+        for model in self.registry.enabled():
+            circuit = self.circuits.of(model.target.provider, model.target.model)
+            of_provider[model.target.provider].append(
+                ModelStatus(
+                    model.name,
+                    model.target.model,
+                    circuit.state,
+                    circuit.failures,
+                    circuit.last,
+                    circuit.since_s,
+                    circuit.left_s,
+                )
+            )
+        return tuple(
+            ProviderStatus(name, self.providers[name].settings.kind, tuple(models))
+            for name, models in of_provider.items()
+        )
+
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """While inside, `retire` waits."""
@@ -137,6 +199,8 @@ class Gateway:
 
     async def warm(self) -> None:
         """Load every provider's SDK, one after the other, and open the store, so that no client waits for it."""
+        if self.news is not None:
+            self.news.listen()
         for provider in self.providers.values():
             await provider.warm()
         if self.store is not None:
@@ -151,6 +215,8 @@ class Gateway:
                 await provider.aclose()
         if self.vault is not None and (successor is None or successor.vault is not self.vault):
             await self.vault.aclose()
+        if self.news is not None and (successor is None or successor.news is not self.news):
+            await self.news.aclose()
         if self.store is not None and (successor is None or successor.store is not self.store):
             await self.store.aclose()
         if self.link is not None and (successor is None or successor.link is not self.link):
@@ -184,18 +250,29 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
     vault = _vault(config.reasoning, before.vault if before else None)
     link = _link(config.state, before.link if before else None)
     store = _store(config, link, before)
+    circuits = before.circuits if before and config.breaker.failures else Circuits()
+    news = _news(circuits, store if link else None, before)
+    answerers = {
+        name: spare(
+            Guarded(
+                guard(
+                    provider,
+                    vault if _may_seal(settings[name]) else None,
+                    fills=partial(fim.fills, settings[name]),
+                    silence_s=silence_s[name],
+                ),
+                EmbedTimeout(provider, within_s=silence_s[name][0]),
+            ),
+            circuits,
+            Tolerance(config.breaker.failures, config.breaker.open_s),
+            news,
+        )
+        for name, provider in providers.items()
+    }
     return Gateway(
         providers,
-        {
-            name: guard(
-                provider,
-                vault if _may_seal(settings[name]) else None,
-                fills=partial(fim.fills, settings[name]),
-                silence_s=silence_s[name],
-            )
-            for name, provider in providers.items()
-        },
-        {name: EmbedTimeout(provider, within_s=silence_s[name][0]) for name, provider in providers.items()},
+        answerers,
+        answerers,
         {name: Counting(provider, within_s=COUNT_WITHIN_S) for name, provider in providers.items()},
         [_completed(model, settings, config.default_max_tokens) for model in folded(config.models)],
         pacing=Pacing(config.streaming.chunk_size, config.streaming.delay_ms / 1000),
@@ -205,6 +282,14 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
         link=link,
         store=store,
         default_max_tokens=config.default_max_tokens,
+        stand_ins=StandIns(
+            auto=config.routing.auto,
+            listed=config.routing.listed,
+            blocks=lambda model: circuits.blocks(model.target),
+        ),
+        circuits=circuits,
+        news=news,
+        metrics=before.metrics if before else Metrics(),
     )
 
 
@@ -259,6 +344,17 @@ def _limits_something(config: Config) -> bool:
         or any(model.budget for model in config.models)
         or any(getattr(each, name) for each in limited for name in Rates.model_fields)
     )
+
+
+def _news(circuits: Circuits, store: Store | None, before: Gateway | None) -> CircuitNews | None:
+    """What keeps circuits in step with those of others, if the state is shared with any."""
+    if store is None:
+        return None
+    if before is not None and before.news is not None:
+        news = before.news
+        if news.store is store and news.circuits is circuits:
+            return news
+    return CircuitNews(circuits, store)
 
 
 def _facts_kind(settings: ProviderSettings) -> str:

@@ -1,20 +1,36 @@
 """Which models exist, what they answer to, and who answers for them."""
 
 import collections
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from ollama_bridge.catalog import CATALOG, SNAPSHOTS, Model, ModelConfig, complete, renamed
 from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.errors import ConfigError, ModelNotFound
 from ollama_bridge.lineage import folded
 from ollama_bridge.names import InvalidName, parse_name
+from ollama_bridge.presets import primed
 
 DEFAULT_KEEP_ALIVE_S: Final = 300.0
 FOREVER: Final = timedelta(microseconds=(2**63 - 1) // 1000)
 """Go's longest duration, 292 years: what Ollama adds to now for a model that is kept forever."""
+
+
+class StandIns(Protocol):
+    """Models that stand for others, and the choice among those; see `policies.stand_ins`."""
+
+    listed: bool
+    """Whether lists show them."""
+
+    def among(self, models: Sequence[Model]) -> Sequence[Model]:
+        """Those that exist if `models` are enabled."""
+        ...
+
+    def choose(self, name: str, models: Sequence[Model], request: ChatRequest) -> Sequence[Model]:
+        """Who answers `request` to the one called `name`, in order; BridgeError if nobody can."""
+        ...
 
 
 class ModelRegistry:
@@ -30,6 +46,7 @@ class ModelRegistry:
         counters: Who counts tokens, by the same keys.
         kinds: The kind of each provider; needed for models that are added later. Default: its key.
         default_max_tokens: For models that are added later.
+        stand_ins: Models that stand for others; None: there are none. A configured one of the same name wins.
 
     Raises:
         ConfigError: Two models have one name, two enabled ones answer to one, or a provider is missing.
@@ -44,13 +61,15 @@ class ModelRegistry:
         counters: Mapping[str, Counter] | None = None,
         kinds: Mapping[str, str] | None = None,
         default_max_tokens: int | None = None,
+        stand_ins: StandIns | None = None,
     ) -> None:
+        self._stand_ins = stand_ins
         self._backends = dict(backends)
         self._embedders = dict(embedders or {})
         self._counters = dict(counters or {})
         self._kinds = dict(kinds or {})
         self._default_max_tokens = default_max_tokens
-        self._index = _Index.of(models, self._backends)
+        self._index = self._indexed(models)
 
     def chat(self, request: ChatRequest) -> Reply:
         """Let the provider of the model that `request` names answer: its own reply, at no cost per event.
@@ -58,8 +77,12 @@ class ModelRegistry:
         Raises:
             ModelNotFound: No enabled model answers to that name.
         """
-        target = self.resolve(request.model).target
-        return self._backends[target.provider].chat(replace(request, target=target))
+        model, *_ = self.route(request.model, request)
+        if (
+            request.target.name in self._index.stand_ins
+        ):  # whose request has nothing yet of what this one adds
+            request = primed(request, model.preset, begins=False)
+        return self._backends[model.target.provider].chat(replace(request, target=model.target))
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Let the provider of the model that `request` names embed.
@@ -91,9 +114,28 @@ class ModelRegistry:
             raise ModelNotFound(name)
         return model
 
-    def models(self) -> tuple[Model, ...]:
-        """The enabled models as lists show them: the last modified first, then in the order they were given."""
+    def route(self, name: str, request: ChatRequest) -> Sequence[Model]:
+        """Who is to answer `request` to the model `name`, in order; at least one.
+
+        Raises:
+            ModelNotFound: No enabled model answers to that name.
+            BridgeError: It stands for others, and none of them can answer this now.
+        """
+        model = self.resolve(name)
+        if self._stand_ins is not None and model.name in self._index.stand_ins:
+            return self._stand_ins.choose(model.name, self._index.enabled, request)
+        return (model,)
+
+    def enabled(self) -> tuple[Model, ...]:
+        """The models that answer by themselves, in the order they were given."""
         return self._index.enabled
+
+    def models(self) -> tuple[Model, ...]:
+        """The models as lists show them: the last modified first, then in the order they were given."""
+        return self._index.listed
+
+    def _indexed(self, models: Iterable[Model]) -> "_Index":
+        return _Index.of(models, self._backends, self._stand_ins)
 
     def add_model(self, config: ModelConfig) -> Model:
         """Offer one more model, until the process ends; the configuration file is not touched.
@@ -104,7 +146,7 @@ class ModelRegistry:
         *_, config = folded([*(model.config for model in self._index.all), config])
         kind = self._kinds.get(config.backend, config.backend)
         model = _completed(config, kind, self._default_max_tokens)
-        self._index = _Index.of((*self._index.all, model), self._backends)
+        self._index = self._indexed((*self._index.all, model))
         return next(one for one in self._index.all if one.name == model.name)
 
     def enable_model(self, name: str) -> Model:
@@ -131,7 +173,7 @@ class ModelRegistry:
             raise ModelNotFound(name)
         switched = replace(found, config=found.config.model_copy(update={"enabled": enabled}))
         models = (switched if model is found else model for model in self._index.all)
-        self._index = _Index.of(models, self._backends)
+        self._index = self._indexed(models)
         return switched
 
 
@@ -151,17 +193,31 @@ def catalogue_models(kind: str, backend_name: str) -> tuple[ModelConfig, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Index:
+    """What is known of all models.
+
+    Args:
+        all: As given, told apart.
+        enabled: Of these, in the same order.
+        stand_ins: Names of those that stand for others.
+        listed: In the order of lists.
+        answering: By every name.
+    """
+
     all: tuple[Model, ...]
     enabled: tuple[Model, ...]
+    stand_ins: frozenset[str]
+    listed: tuple[Model, ...]
     answering: Mapping[str, Model]
 
     @classmethod
-    def of(cls, models: Iterable[Model], backends: Mapping[str, Backend]) -> "_Index":
+    def of(
+        cls, models: Iterable[Model], backends: Mapping[str, Backend], choice: StandIns | None
+    ) -> "_Index":
         given = tuple(models)
         for model in given:
             if model.target.provider not in backends:
                 raise ConfigError(f"model '{model.name}': there is no provider '{model.target.provider}'")
-        _claim((model.name, model) for model in given)
+        own = _claim((model.name, model) for model in given)
         every = _tell_apart(given)
         enabled = tuple(model for model in every if model.config.enabled)
         answering = _claim((name, model) for model in enabled for name in (model.name, *model.config.aliases))
@@ -169,7 +225,16 @@ class _Index:
             same = next((model for model in enabled if model.target.model == model_id), None)
             if same is not None:
                 answering.setdefault(parse_name(name).key, same)  # what has that very name goes first
-        return cls(every, tuple(sorted(enabled, key=lambda m: m.modified_at, reverse=True)), answering)
+        stand_ins = tuple(
+            model
+            for model in (choice.among(enabled) if choice else ())
+            if not {parse_name(model.name).key} & {*answering, *own}  # also of a model that is hidden
+        )
+        answering |= {parse_name(model.name).key: model for model in stand_ins}
+        shown = sorted(enabled, key=lambda m: m.modified_at, reverse=True)
+        listed = (*shown, *(stand_ins if choice and choice.listed else ()))
+        names = frozenset(model.name for model in stand_ins)
+        return cls(every, enabled, names, listed, answering)
 
 
 def _claim(claims: Iterable[tuple[str, Model]]) -> dict[str, Model]:

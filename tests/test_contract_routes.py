@@ -42,8 +42,15 @@ ROUTES = {
 }
 """Path and `Allow`, of §1.1."""
 
-OURS = {"/v1/messages/count_tokens": "POST"}
-"""A real server answers 404 there; Claude Code and others ask it, and go on better with an answer (§9, 52)."""
+OURS = {
+    "/v1/messages/count_tokens": "POST",
+    "/v1/providers/status": "GET",
+    "/health": "HEAD, GET",
+    "/v1/health": "HEAD, GET",
+    "/metrics": "GET",
+}
+"""A real server answers 404 there. Claude Code and others ask the first, and go on better with an answer (§9, 52); the
+others are for operators."""
 
 EVERY = {**ROUTES, **OURS}
 PATTERNS = {

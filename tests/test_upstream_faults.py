@@ -161,7 +161,7 @@ def config(wire: Wire, url: str) -> Config:
     """The wire's model, one whose provider is not there, and one whose provider has no key."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    made = wire.config(url)
+    made = wire.config(url, breaker={"failures": 0})  # each fault is to be met, not the first five
     kind = {key: value for key, value in wire.provider.items() if key != "api"}
     made["providers"][wire.key]["api_key"] = KEY
     made["providers"]["refused"] = {**wire.provider, "api_key": KEY, "base_url": nobody + wire.base}

@@ -15,6 +15,7 @@ from ollama_bridge.server.middleware import exchange, no_server_header
 from ollama_bridge.server.openai import OpenAIHandlers
 from ollama_bridge.server.responses import ResponsesHandlers
 from ollama_bridge.server.routing import Routes, add_routes
+from ollama_bridge.server.watching import WatchingHandlers
 
 __all__ = ["BACKLOG", "Door", "Origins", "Site", "all_routes", "build_app", "digest_of"]
 
@@ -46,4 +47,5 @@ def all_routes(current: Callable[[], Gateway], edit: Edit) -> Routes:
         **ResponsesHandlers(current).routes(),
         **MessagesHandlers(current).routes(),
         **EmbeddingHandlers(current).routes(),
+        **WatchingHandlers(current).routes(),
     }

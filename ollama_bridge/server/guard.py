@@ -63,7 +63,7 @@ _WITH_PORT: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:]*)):([^:\[\]]*)\Z")
 _USUAL: Final = {"localhost": "name", "127.0.0.1": "address", "::1": "address"}
 """What nearly all clients write; an address is parsed in 15 us, each time."""
 
-_OPEN_PATHS: Final = frozenset({"/"})
+_OPEN_PATHS: Final = frozenset({"/", "/health", "/v1/health"})
 """Answered without a client key: whether somebody is there may be known, and health checks carry none."""
 
 log = structlog.get_logger(__name__)

@@ -52,7 +52,6 @@ class ManageHandlers(Handlers):
             "/api/me": {"POST": self.me},
             "/api/signout": {"POST": self.signout},
             "/api/user/keys/{key}": {"DELETE": self.signout},
-            "/api/status": {"GET": self.status},
             "/api/experimental/web_search": {"POST": self.search},
             "/api/experimental/web_fetch": {"POST": self.search},
             "/api/experimental/model-recommendations": {"GET": self.recommendations},
@@ -143,10 +142,6 @@ class ManageHandlers(Handlers):
         """Nobody is signed in."""
         await read_body(request)
         raise Unauthorized("you are not currently signed in")
-
-    async def status(self, _: web.Request) -> web.Response:
-        """Nothing of ollama.com's is to be had."""
-        return json_response(ollama_manage.STATUS_BODY)
 
     async def search(self, request: web.Request) -> NoReturn:
         """A real server would ask ollama.com."""

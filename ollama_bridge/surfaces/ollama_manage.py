@@ -25,9 +25,6 @@ from ollama_bridge.templates import InvalidTemplate, wording
 PLAIN_JSON: Final = "application/json"
 """What progress is called when it is not streamed, and an error that comes instead of it."""
 
-STATUS_BODY: Final = b'{"cloud":{"disabled":true,"source":"config"}}'
-"""Of /api/status. The command line then offers nothing of ollama.com's, and asks for no account there."""
-
 MAX_MADE_BYTES: Final = 128 * 1024
 """Most of what one model of one's own may add: it is read again with every change of the configuration."""
 
