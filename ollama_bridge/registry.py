@@ -1,7 +1,7 @@
 """Which models exist, what they answer to, and who answers for them."""
 
 import collections
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -9,8 +9,10 @@ from typing import Final
 from ollama_bridge.catalog import CATALOG, SNAPSHOTS, Model, ModelConfig, complete, renamed
 from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.errors import ConfigError, ModelNotFound
-from ollama_bridge.lineage import folded
+from ollama_bridge.lineage import folded, key_of
 from ollama_bridge.names import InvalidName, parse_name
+from ollama_bridge.policies.fallback import Fallback
+from ollama_bridge.policies.resume import Resume
 
 DEFAULT_KEEP_ALIVE_S: Final = 300.0
 FOREVER: Final = timedelta(microseconds=(2**63 - 1) // 1000)
@@ -51,25 +53,30 @@ class ModelRegistry:
         self._kinds = dict(kinds or {})
         self._default_max_tokens = default_max_tokens
         self._index = _Index.of(models, self._backends)
+        self._fallback = Fallback(self._backends, self._embedders, self._find)
+        self._resume = Resume(self._fallback)
 
     def chat(self, request: ChatRequest) -> Reply:
-        """Let the provider of the model that `request` names answer: its own reply, at no cost per event.
+        """Let the model that `request` names answer, or else one of its fallbacks.
 
         Raises:
             ModelNotFound: No enabled model answers to that name.
         """
-        target = self.resolve(request.model).target
-        return self._backends[target.provider].chat(replace(request, target=target))
+        candidates = self.route(request.model, request)
+        asked = self._find(request.model)
+        return self._resume.chat(request, candidates, asked.name if asked else request.model)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """Let the provider of the model that `request` names embed.
+        """Let the provider of the model that `request` names embed, or another one that has the same model.
 
         Raises:
             ModelNotFound: No enabled model answers to that name.
             InvalidRequest: Its provider has no embeddings.
         """
-        target = self.resolve(request.model).target
-        return await self._embedders[target.provider].embed(replace(request, target=target))
+        candidates = self.route(request.model, request)
+        return await self._fallback.embed(
+            request, candidates, lambda model: replace(request, target=model.target)
+        )
 
     async def count(self, request: ChatRequest) -> int:
         """Let the provider of the model that `request` names count the tokens of its prompt.
@@ -80,16 +87,30 @@ class ModelRegistry:
         target = self.resolve(request.model).target
         return await self._counters[target.provider].count(replace(request, target=target))
 
+    def route(self, name: str, request: ChatRequest | EmbedRequest) -> Sequence[Model]:
+        """Who may answer `request`, in order: the model called `name`, then its own fallbacks that are enabled.
+
+        Raises:
+            ModelNotFound: No enabled model answers to that name.
+        """
+        del request  # what it asks for decides only where the name leaves a choice
+        asked = self.resolve(name)
+        others = map(self._find, asked.config.fallbacks)
+        return asked, *(model for model in others if model is not None)
+
     def resolve(self, name: str) -> Model:
         """The enabled model that answers to `name`: its name or an alias, with or without tag, in any case.
 
         Raises:
             ModelNotFound: There is none; it holds the name as the client sent it.
         """
-        model = self._index.answering.get(_asked(name))
+        model = self._find(name)
         if model is None:
             raise ModelNotFound(name)
         return model
+
+    def _find(self, name: str) -> Model | None:
+        return self._index.answering.get(key_of(name))
 
     def models(self) -> tuple[Model, ...]:
         """The enabled models as lists show them: the last modified first, then in the order they were given."""
