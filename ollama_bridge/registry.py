@@ -95,8 +95,8 @@ class ModelRegistry:
         """
         del request  # what it asks for decides only where the name leaves a choice
         asked = self.resolve(name)
-        others = map(self._find, asked.config.fallbacks)
-        return asked, *(model for model in others if model is not None)
+        others = map(self._find, asked.config.fallbacks)  # inherited ones may be the model itself
+        return asked, *(model for model in others if model is not None and model is not asked)
 
     def resolve(self, name: str) -> Model:
         """The enabled model that answers to `name`: its name or an alias, with or without tag, in any case.

@@ -240,7 +240,7 @@ class ResponsesEncoder:
         echo = self._echo
         metadata = echo["metadata"]
         if answered_by:  # where any client expects keys that it does not know
-            metadata = {**(metadata or {}), "answered_by": answered_by}
+            metadata = {**orjson.loads(orjson.dumps(metadata)), "answered_by": answered_by}
         return {
             "id": self._id,
             "object": "response",
