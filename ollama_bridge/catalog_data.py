@@ -55,6 +55,7 @@ _CLAUDE_4_5: Final = Rules(
     max_stops=_CLAUDE_MAX_STOPS,
     thinking=frozenset({"budget", "disabled"}),
     efforts=_NO_EFFORTS,
+    continues=True,
 )
 _CLAUDE_4_6: Final = Rules(
     accepts=_CLAUDE_SAMPLING,

@@ -112,6 +112,8 @@ class Rules:
         system_role: What it calls a system message: `system` or `developer`.
         schema: Whether it takes a JSON schema for the answer.
         prefill: Whether a conversation may end with an assistant message.
+        continues: Whether such a message is then gone on with to the letter, as if the model had just written it;
+            of all others it is known that they may repeat some of it, or begin anew.
         forced_tools: Whether it can be made to call a tool (`required`, or one by its name).
         dimensions: Of an embedding model: the widths it can be asked for, other than its own; to any other its
             vectors are cut.
@@ -128,6 +130,7 @@ class Rules:
     system_role: Literal["system", "developer"] = "system"
     schema: bool = True
     prefill: bool = True
+    continues: bool = False
     forced_tools: bool = True
     dimensions: range = range(0)
 

@@ -9,6 +9,7 @@
     │   └── RateLimited             429
     ├── UpstreamError               the provider's fault; .retryable, .provider, .model
     │   ├── UpstreamRejected        502  it understood and refused (bad key 502, bad parameter 400, unknown model 404)
+    │   │   └── ContextOverflow     400  the conversation is longer than the model can read
     │   ├── UpstreamBusy            503  retryable: overloaded (503) or rate limited (429)
     │   ├── UpstreamUnreachable     502  retryable: no connection, or silence (504)
     │   ├── UpstreamBroken          502  retryable: the reply was cut off or made no sense
@@ -47,6 +48,10 @@ class BridgeError(Exception):
     def summary(self) -> str:
         """What a log may say of it: nothing that a client or a provider wrote."""
         return type(self).__name__
+
+    def append(self, words: str) -> None:
+        """Put something behind the message."""
+        self.args = (f"{self}{words}",)
 
 
 class RequestError(BridgeError):
@@ -149,6 +154,12 @@ class UpstreamError(BridgeError):
 
 class UpstreamRejected(UpstreamError):
     """The provider understood the request and refused it."""
+
+
+class ContextOverflow(UpstreamRejected):
+    """The conversation is longer than the model can read; one with a longer context may answer it."""
+
+    default_status = 400
 
 
 class UpstreamBusy(UpstreamError):

@@ -23,6 +23,9 @@ NOTHING_SAID: Final = "(The message is empty.)"
 BEGINNING: Final = "(The conversation begins with your message.)"
 """Said by the user before a conversation that begins with the assistant, for providers that refuse one."""
 
+CONTINUE: Final = "Continue your last message exactly where it stopped, without repeating any of it."
+"""Said by the user behind a conversation that ends with the assistant, for models that want the user's word last."""
+
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _VALID_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what all providers but Mistral take
 

@@ -22,6 +22,8 @@ _INHERITED: Final = (
     "context_length",
     "max_tokens",
     "capabilities",
+    "fallbacks",
+    "resume",
     "chunk_size",
     "delay_ms",
     "system",

@@ -4,33 +4,21 @@ import collections
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from ollama_bridge.catalog import CATALOG, SNAPSHOTS, Model, ModelConfig, complete, renamed
 from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
 from ollama_bridge.errors import ConfigError, ModelNotFound
-from ollama_bridge.lineage import folded
+from ollama_bridge.lineage import folded, key_of
 from ollama_bridge.names import InvalidName, parse_name
+from ollama_bridge.policies.fallback import Fallback
+from ollama_bridge.policies.resume import Resume
+from ollama_bridge.policies.stand_ins import StandIns
 from ollama_bridge.presets import primed
 
 DEFAULT_KEEP_ALIVE_S: Final = 300.0
 FOREVER: Final = timedelta(microseconds=(2**63 - 1) // 1000)
 """Go's longest duration, 292 years: what Ollama adds to now for a model that is kept forever."""
-
-
-class StandIns(Protocol):
-    """Models that stand for others, and the choice among those; see `policies.stand_ins`."""
-
-    listed: bool
-    """Whether lists show them."""
-
-    def among(self, models: Sequence[Model]) -> Sequence[Model]:
-        """Those that exist if `models` are enabled."""
-        ...
-
-    def choose(self, name: str, models: Sequence[Model], request: ChatRequest) -> Sequence[Model]:
-        """Who answers `request` to the one called `name`, in order; BridgeError if nobody can."""
-        ...
 
 
 class ModelRegistry:
@@ -70,29 +58,32 @@ class ModelRegistry:
         self._kinds = dict(kinds or {})
         self._default_max_tokens = default_max_tokens
         self._index = self._indexed(models)
+        self._fallback = Fallback(self._backends, self._embedders, self._find)
+        self._resume = Resume(self._fallback)
 
     def chat(self, request: ChatRequest) -> Reply:
-        """Let the provider of the model that `request` names answer: its own reply, at no cost per event.
+        """Let the model that `request` names answer, or else one of its fallbacks.
 
         Raises:
             ModelNotFound: No enabled model answers to that name.
         """
-        model, *_ = self.route(request.model, request)
-        if (
-            request.target.name in self._index.stand_ins
-        ):  # whose request has nothing yet of what this one adds
-            request = primed(request, model.preset, begins=False)
-        return self._backends[model.target.provider].chat(replace(request, target=model.target))
+        candidates = self.route(request.model, request)
+        asked = self.resolve(request.model).name
+        if asked in self._index.stand_ins:  # the request has nothing yet of what the chosen one adds
+            request = primed(request, candidates[0].preset, begins=False)
+        return self._resume.chat(request, candidates, asked)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """Let the provider of the model that `request` names embed.
+        """Let the provider of the model that `request` names embed, or another one that has the same model.
 
         Raises:
             ModelNotFound: No enabled model answers to that name.
             InvalidRequest: Its provider has no embeddings.
         """
-        target = self.resolve(request.model).target
-        return await self._embedders[target.provider].embed(replace(request, target=target))
+        candidates = self.route(request.model, request)
+        return await self._fallback.embed(
+            request, candidates, lambda model: replace(request, target=model.target)
+        )
 
     async def count(self, request: ChatRequest) -> int:
         """Let the provider of the model that `request` names count the tokens of its prompt.
@@ -103,28 +94,32 @@ class ModelRegistry:
         target = self.resolve(request.model).target
         return await self._counters[target.provider].count(replace(request, target=target))
 
+    def route(self, name: str, request: ChatRequest | EmbedRequest) -> Sequence[Model]:
+        """Who may answer `request`, in order: the model called `name`, then its own fallbacks that are enabled.
+
+        Raises:
+            ModelNotFound: No enabled model answers to that name.
+            BridgeError: It stands for others, and none of them can answer this now.
+        """
+        asked = self.resolve(name)
+        if self._stand_ins and asked.name in self._index.stand_ins and isinstance(request, ChatRequest):
+            return self._stand_ins.choose(asked.name, self._index.enabled, request)
+        others = map(self._find, asked.config.fallbacks)  # inherited ones may be the model itself
+        return asked, *(model for model in others if model is not None and model is not asked)
+
     def resolve(self, name: str) -> Model:
         """The enabled model that answers to `name`: its name or an alias, with or without tag, in any case.
 
         Raises:
             ModelNotFound: There is none; it holds the name as the client sent it.
         """
-        model = self._index.answering.get(_asked(name))
+        model = self._find(name)
         if model is None:
             raise ModelNotFound(name)
         return model
 
-    def route(self, name: str, request: ChatRequest) -> Sequence[Model]:
-        """Who is to answer `request` to the model `name`, in order; at least one.
-
-        Raises:
-            ModelNotFound: No enabled model answers to that name.
-            BridgeError: It stands for others, and none of them can answer this now.
-        """
-        model = self.resolve(name)
-        if self._stand_ins is not None and model.name in self._index.stand_ins:
-            return self._stand_ins.choose(model.name, self._index.enabled, request)
-        return (model,)
+    def _find(self, name: str) -> Model | None:
+        return self._index.answering.get(key_of(name))
 
     def enabled(self) -> tuple[Model, ...]:
         """The models that answer by themselves, in the order they were given."""

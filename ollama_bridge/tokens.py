@@ -32,5 +32,10 @@ def estimate_tokens(messages: Iterable[Message], tools: Iterable[Tool] = ()) -> 
     return max(1, around + written // BYTES_PER_TOKEN)
 
 
+def text_tokens(text: str) -> int:
+    """Tokens of a piece of text, such as an answer so far; 0 of nothing."""
+    return -(-_size(text) // BYTES_PER_TOKEN)
+
+
 def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))

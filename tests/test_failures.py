@@ -15,6 +15,7 @@ from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.failures import Failures, clean, retry_after_s
 from ollama_bridge.backends.sse import EventTooLarge
 from ollama_bridge.errors import (
+    ContextOverflow,
     UpstreamBroken,
     UpstreamBusy,
     UpstreamError,
@@ -101,7 +102,7 @@ def test_no_exception_of_an_odd_reply_gets_through(exc):
         (405, UpstreamRejected, 502),
         (408, UpstreamUnreachable, 504),
         (409, UpstreamBusy, 503),
-        (413, UpstreamRejected, 400),
+        (413, ContextOverflow, 400),
         (422, UpstreamRejected, 400),
         (429, UpstreamBusy, 429),
         (500, UpstreamBroken, 502),
@@ -118,6 +119,38 @@ def test_statuses(status, kind, shown):
     assert str(error).startswith("acme: model 'm': ")
     assert f"(HTTP {status})" in str(error)
     assert str(error).endswith("because")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"type": "invalid_request_error", "message": "prompt is too long: 201000 tokens > 200000 maximum"}},
+        {"error": {"message": "input length and `max_tokens` exceed context limit: 190000 + 64000 > 200000"}},
+        {"error": {"code": "context_length_exceeded", "type": "invalid_request_error"}},
+        {"error": {"message": "Your input exceeds the context window of this model. Please adjust your input."}},
+        {"error": {"message": "This endpoint's maximum context length is 200000 tokens. However, you", "code": 400}},
+        {"error": {"message": "This model's maximum prompt length is 131072 but the request contains 537812"}},
+        {"error": {"message": "Please reduce the length of the messages or completion."}},
+        {
+            "error": {
+                "code": 400,
+                "message": "The input token count (1048600) exceeds the maximum number of tokens allowed (1048576).",
+                "status": "INVALID_ARGUMENT",
+            }
+        },
+        {"error_type": "TOO_MANY_TOKENS", "message": "too many tokens: size limit exceeded by 25836 tokens."},
+        {"error": {"code": 400, "type": "exceed_context_size_error", "message": "the request exceeds the available"}},
+        {"error": "the prompt is longer than the context length currently available to the model"},
+        {"object": "error", "message": "Prompt contains 40000 tokens", "type": "invalid_request_error", "code": "3051"},
+    ],
+)  # fmt: skip
+def test_each_providers_word_for_a_prompt_that_is_too_long(body):
+    """It is told from other bad requests, by code or by wording; a server's own trouble is not one."""
+    error = failures().told(body, "m", status=400)
+    assert (type(error), error.status) == (ContextOverflow, 400)
+    assert "shorten it, or ask a model with a longer context" in str(error)
+    assert type(failures().told(body, "m", status=500)) is UpstreamBroken
+    assert type(failures().told(body, "m", status=401)) is UpstreamRejected
 
 
 def test_messages_name_the_remedy():

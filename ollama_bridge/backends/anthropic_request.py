@@ -20,7 +20,7 @@ from ollama_bridge.backends.tool_names import ToolNames
 from ollama_bridge.chat import ChatRequest, Effort, Image, Message, Tool
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import ToolCall
-from ollama_bridge.history import BEGINNING, repair
+from ollama_bridge.history import BEGINNING, CONTINUE, repair
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,6 @@ _BUDGETS: Final[Mapping[str, int]] = {"low": 2048, "medium": 8192, "high": 16384
 _MIN_BUDGET: Final = 1024
 _EFFORTS: Final[tuple[Effort, ...]] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
-_CONTINUE: Final = "Continue your last message exactly where it stopped, without repeating any of it."
 _JSON_ONLY: Final = "Answer with one valid JSON value and nothing else: no explanation, no code fence."
 _EMPTY: Final = "(empty)"
 
@@ -197,7 +196,7 @@ def _end_with_user(request: ChatRequest, turns: list[dict[str, Any]], body: Mapp
         last = turns[-1]["content"][-1]
         last["text"] = last["text"].rstrip()  # white space at the end is a 400
     else:
-        turns.append({"role": "user", "content": [_text(_CONTINUE)]})
+        turns.append({"role": "user", "content": [_text(CONTINUE)]})
 
 
 # -------------------------------------------------------------------------------- thinking and format

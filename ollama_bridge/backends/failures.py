@@ -19,8 +19,10 @@ import aiohttp
 import httpx2
 
 from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.backends.overflow import overflows
 from ollama_bridge.backends.sse import EventTooLarge
 from ollama_bridge.errors import (
+    ContextOverflow,
     UpstreamBroken,
     UpstreamBusy,
     UpstreamError,
@@ -60,6 +62,8 @@ _OTHER_REQUEST: Final = ": change the request or ask another model"
 _OVERLOADED: Final = "the provider is overloaded"
 _FAILED: Final = "the provider failed"
 _TIMED_OUT: Final = "the provider timed out"
+_TOO_LONG: Final = "the conversation is too long for this model"
+_LONGER: Final = ": shorten it, or ask a model with a longer context"
 _KEY: Final = "the API key was refused"
 _KEY_REMEDY: Final = ": check {key_variable} or providers.{provider}.api_key"
 _AGAIN: Final = ": ask again"
@@ -74,7 +78,7 @@ _BY_STATUS: Final[Mapping[int, tuple[type[UpstreamError], int, str, str]]] = {
     404: (UpstreamRejected, 404, "the provider does not know this model", ": check `backend_model`"),
     408: (UpstreamUnreachable, 504, _TIMED_OUT, _AGAIN),
     409: (UpstreamBusy, 503, "the provider cannot answer now", _LATER),
-    413: (UpstreamRejected, 400, "the request is too large for the provider", ": shorten the conversation"),
+    413: (ContextOverflow, 400, "the request is too large for the provider", ": shorten the conversation"),
     422: (UpstreamRejected, 400, _REFUSED, _OTHER_REQUEST),
     425: (UpstreamBusy, 503, "the provider cannot answer now", _LATER),
     429: (UpstreamBusy, 429, "the provider's rate limit is reached", _LATER),
@@ -232,6 +236,8 @@ class Failures:
             means = next((code for kind in kinds if (code := self._status_of(kind))), 500)
             shown = next((str(kind) for kind in kinds), "")
         leaf, client_status, what, remedy = _BY_STATUS.get(means) or (_ANY_4XX if means < 500 else _ANY_5XX)
+        if leaf is UpstreamRejected and client_status == 400 and overflows(kinds, message):
+            leaf, what, remedy = ContextOverflow, _TOO_LONG, _LONGER
         remedy = remedy.format(key_variable=self.key_variable, provider=self.provider)
         return leaf(
             what + (f" ({self._clean(shown)})" if shown else "") + remedy,

@@ -38,7 +38,7 @@ from ollama_bridge.backends.stopwords import StopWords
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, Reply
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import Event
-from ollama_bridge.history import repair
+from ollama_bridge.history import CONTINUE, repair
 from ollama_bridge.tokens import estimate_tokens
 
 log = structlog.get_logger(__name__)
@@ -65,11 +65,6 @@ OPENAI_ERROR_TYPES: Final[Mapping[str, int]] = {
 
 _NO_KEY: Final = "none"
 """How an operator says that a server wants no key; also what it is sent, as the SDK insists on one."""
-
-_CONTINUE: Final = Message(
-    "user", "Continue your last message exactly where it stopped, without repeating any of it."
-)
-"""Behind a conversation that ends with the assistant, for models that want the last word to be the user's."""
 
 
 class _Reader(Protocol):
@@ -252,7 +247,7 @@ def conversation(request: ChatRequest) -> tuple[Message, ...]:
     if not messages:
         raise InvalidRequest("the conversation is empty: there is nothing to answer")
     if messages[-1].role == "assistant" and not request.target.rules.prefill:
-        return (*messages, _CONTINUE)
+        return (*messages, Message("user", CONTINUE))
     return messages
 
 

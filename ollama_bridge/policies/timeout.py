@@ -5,6 +5,7 @@ silent, one that streams the arguments of a long tool call is not, though no eve
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -15,11 +16,13 @@ from ollama_bridge.errors import UpstreamUnreachable
 class _Clock:
     """The timeout that is running now, if any, and how to set it back."""
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, progress: Callable[[], None]) -> None:
         self.limit_s = limit_s
+        self._progress = progress  # others further out count too
         self.running: asyncio.Timeout | None = None
 
     def set_back(self) -> None:
+        self._progress()
         if self.running is not None:
             self.running.reschedule(asyncio.get_running_loop().time() + self.limit_s)
 
@@ -43,7 +46,7 @@ class Timeout:
 
     async def chat(self, request: ChatRequest) -> Reply:
         """Pass everything on, as long as it keeps coming."""
-        clock = _Clock(self._first_s)
+        clock = _Clock(self._first_s, request.progress)
         async with aclosing(self._inner.chat(replace(request, progress=clock.set_back))) as events:
             while True:
                 try:

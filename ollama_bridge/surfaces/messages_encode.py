@@ -95,6 +95,7 @@ class MessagesEncoder:
                     "type": "message_delta",
                     "delta": {"stop_reason": self._stop_reason(event)},
                     "usage": self._usage(event.usage),
+                    **_answered_by(event),
                 }
                 return self._begin() + self._close() + _event(b"message_delta", delta) + _END
             case _:
@@ -124,6 +125,7 @@ class MessagesEncoder:
             "content": self._content(said),
             "stop_reason": self._stop_reason(finish),
             "usage": self._usage(finish.usage),
+            **_answered_by(finish),
         }
         return gojson.dump(message) + b"\n"
 
@@ -214,6 +216,11 @@ def error_body(exc: BridgeError) -> bytes:
 def count_tokens_body(input_tokens: int) -> bytes:
     """The answer of /v1/messages/count_tokens."""
     return b'{"input_tokens":%d}\n' % input_tokens
+
+
+def _answered_by(finish: Finish) -> dict[str, str]:
+    """Who answered in place of the model that was asked: a key that Anthropic's own API does not have."""
+    return {"answered_by": finish.answered_by} if finish.answered_by else {}
 
 
 def _envelope(exc: BridgeError) -> dict[str, Any]:

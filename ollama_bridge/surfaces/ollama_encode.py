@@ -26,7 +26,7 @@ from ollama_bridge.events import Event, Finish, TextDelta, ThinkingDelta, ToolCa
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.gojson import dump_text
 from ollama_bridge.surfaces.ollama_context import pack
-from ollama_bridge.surfaces.said import NOTHING, Said, fold, logprobs, whole
+from ollama_bridge.surfaces.said import NOTHING, Said, answered_by, fold, logprobs, whole
 
 NDJSON: Final = "application/x-ndjson"
 """A stream of lines."""
@@ -216,7 +216,7 @@ class ChatEncoder(_Encoder):
         parts += [b'},"done":true,"done_reason":"', _DONE_REASONS[finish.reason], b'"']
         if said.logprobs:
             parts += [b',"logprobs":', logprobs(said.logprobs)]
-        parts += [self._metrics(finish.usage, now_ns), b"}"]
+        parts += [self._metrics(finish.usage, now_ns), answered_by(finish), b"}"]
         return b"".join(parts)
 
 
@@ -272,7 +272,7 @@ class GenerateEncoder(_Encoder):
             parts += [b',"tool_calls":', _tool_calls(said.calls)]
         if said.logprobs:
             parts += [b',"logprobs":', logprobs(said.logprobs)]
-        parts.append(b"}")
+        parts += [answered_by(finish), b"}"]
         return b"".join(parts)
 
     def _context(self, said: Said) -> bytes:

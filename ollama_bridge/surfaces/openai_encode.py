@@ -27,7 +27,7 @@ from ollama_bridge.surfaces.converter import JSON, SSE
 from ollama_bridge.surfaces.gojson import dump_text
 from ollama_bridge.surfaces.ollama_single import debug_info
 from ollama_bridge.surfaces.openai_errors import error_event
-from ollama_bridge.surfaces.said import NOTHING, Said, fold, logprobs, number, whole
+from ollama_bridge.surfaces.said import NOTHING, Said, answered_by, fold, logprobs, number, whole
 
 _DONE: Final = b"data: [DONE]\n\n"
 _FINGERPRINT: Final = b'"system_fingerprint":"fp_ollama"'
@@ -79,7 +79,8 @@ class _Encoder(ABC):
             ValueError: The last event is no `Finish`: half a reply is not shown as a whole one.
         """
         said, finish = whole(self._folded)
-        return self._object(self._choice(fold(said), self._reasons[finish.reason]), _usage(finish.usage))
+        choice = self._choice(fold(said), self._reasons[finish.reason])
+        return self._object(choice, _usage(finish.usage), answered_by(finish))
 
     def error(self, exc: BridgeError) -> bytes:
         """The event that ends a stream which has already begun; no `[DONE]` follows."""
@@ -175,9 +176,10 @@ class ChatEncoder(_Encoder):
 
     def _last(self, finish: Finish) -> bytes:
         begin = b"" if self._begun else self.heartbeat()
-        end = b'%b"choices":[{"index":0,"delta":{},"finish_reason":%b}]}\n\n' % (
+        end = b'%b"choices":[{"index":0,"delta":{},"finish_reason":%b}]%b}\n\n' % (
             self._before,
             self._reasons[finish.reason],
+            answered_by(finish),
         )
         usage = b""
         if self._include_usage:
@@ -241,7 +243,7 @@ class CompletionEncoder(_Encoder):
             case ThinkingDelta() | ToolCall():
                 return self.heartbeat()
             case Finish():
-                return self._last(self._reasons[event.reason], _usage(event.usage))
+                return self._last(self._reasons[event.reason], _usage(event.usage), answered_by(event))
             case _:
                 assert_never(event)
 
@@ -258,13 +260,16 @@ class CompletionEncoder(_Encoder):
             else self._object(self._choice(NOTHING, finish), _NO_USAGE)
         )
 
-    def _chunk(self, text: str, finish: bytes = _NONE, tokens: bytes = b"") -> bytes:
+    def _chunk(
+        self, text: str, finish: bytes = _NONE, *, tokens: bytes = b"", answered: bytes = b""
+    ) -> bytes:
         echo, self._echo = self._echo, ""
         choice = b'{"text":%b,"index":0,"finish_reason":%b%b}' % (dump_text(echo + text), finish, tokens)
-        return b"".join((self._before, choice, self._end))
+        end = self._end.replace(self._after, self._after + answered, 1) if answered else self._end
+        return b"".join((self._before, choice, end))
 
-    def _last(self, finish: bytes, usage: bytes) -> bytes:
-        parts = [self._chunk("", finish)]
+    def _last(self, finish: bytes, usage: bytes, answered: bytes = b"") -> bytes:
+        parts = [self._chunk("", finish, answered=answered)]
         if self._include_usage:
             parts.append(b'%b%b,"usage":%b}\n\n' % (self._before, self._after, usage))
         return b"".join((*parts, _DONE))

@@ -224,6 +224,7 @@ class ResponsesEncoder:
             details={"reason": why} if why else None,
             usage=_usage(finish.usage),
             completed_at=int(self._now()),
+            answered_by=finish.answered_by,
         )
 
     def _response(
@@ -234,8 +235,12 @@ class ResponsesEncoder:
         details: Mapping[str, str] | None = None,
         usage: Mapping[str, Any] | None = None,
         completed_at: int | None = None,
+        answered_by: str = "",
     ) -> Item:
         echo = self._echo
+        metadata = echo["metadata"]
+        if answered_by:  # where any client expects keys that it does not know
+            metadata = {**orjson.loads(orjson.dumps(metadata)), "answered_by": answered_by}
         return {
             "id": self._id,
             "object": "response",
@@ -265,7 +270,7 @@ class ResponsesEncoder:
             "store": False,
             "background": echo["background"],
             "service_tier": "default",
-            "metadata": echo["metadata"],
+            "metadata": metadata,
             "safety_identifier": None,
             "prompt_cache_key": echo["prompt_cache_key"],
         }

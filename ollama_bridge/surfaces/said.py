@@ -49,6 +49,11 @@ def fold(events: Sequence[Event]) -> Said:
     )
 
 
+def answered_by(finish: Finish) -> bytes:
+    """A key of our own, behind all others, that names the model that answered in place of the one that was asked."""
+    return b',"answered_by":' + gojson.dump(finish.answered_by) if finish.answered_by else b""
+
+
 def logprobs(tokens: Sequence[TokenLogprob]) -> bytes:
     """`[{token, logprob, bytes, top_logprobs}]`, as Ollama and OpenAI write it."""
     entries = []
