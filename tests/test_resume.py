@@ -367,6 +367,8 @@ async def test_a_client_that_leaves_closes_the_continuation():
 async def test_progress_reaches_who_counts_further_out():
     """Of what is held back at the joint too: silence is counted from there."""
     moved = []
-    models, _ = registry([TextDelta("one two"), CUT], [TextDelta(" "), TextDelta("x"), Finish()])
+    models, _ = registry(
+        [TextDelta("one two"), CUT], [TextDelta(" "), TextDelta(" "), TextDelta("x"), Finish()]
+    )
     await collect(models.chat(replace(QUESTION, progress=lambda: moved.append(1))))
     assert moved
