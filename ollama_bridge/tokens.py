@@ -45,9 +45,9 @@ def estimate_tokens(messages: Iterable[Message], tools: Iterable[Tool] = ()) -> 
 def estimate_prompt(request: ChatRequest | EmbedRequest) -> int:
     """Tokens of all that is asked, at least 1."""
     if isinstance(request, EmbedRequest):
-        return max(1, sum(map(size_of, request.inputs)) // BYTES_PER_TOKEN)
+        return max(1, sum(map(_size, request.inputs)) // BYTES_PER_TOKEN)
     gap = request.infill
-    between = (size_of(gap.prefix) + size_of(gap.suffix)) // BYTES_PER_TOKEN if gap else 0
+    between = (_size(gap.prefix) + _size(gap.suffix)) // BYTES_PER_TOKEN if gap else 0
     return between + estimate_tokens(request.messages, request.tools)
 
 
@@ -60,19 +60,14 @@ def most_tokens(request: ChatRequest | EmbedRequest) -> int:
     return min(most, max(request.target.context_length, most // 2))
 
 
-def size_of(text: str) -> int:
-    """Bytes of UTF-8."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-
-
 def call_bytes(call: ToolCall) -> int:
     """Bytes of a call as JSON."""
-    return size_of(call.name) + len(orjson.dumps(dict(call.arguments)))
+    return _size(call.name) + len(orjson.dumps(dict(call.arguments)))
 
 
 def _most_written(request: ChatRequest | EmbedRequest) -> int:
     if isinstance(request, EmbedRequest):
-        return sum(size_of(text) + MOST_MESSAGE_TOKENS for text in request.inputs)
+        return sum(_size(text) + MOST_MESSAGE_TOKENS for text in request.inputs)
     most = MOST_AROUND_TOKENS
     for message in request.messages:
         most += MOST_MESSAGE_TOKENS + MOST_IMAGE_TOKENS * len(message.images) + _message_bytes(message)
@@ -81,15 +76,19 @@ def _most_written(request: ChatRequest | EmbedRequest) -> int:
     for tool in request.tools:
         most += MOST_TOOL_TOKENS + _tool_bytes(tool)
     if request.infill is not None:
-        most += size_of(request.infill.prefix) + size_of(request.infill.suffix)
+        most += _size(request.infill.prefix) + _size(request.infill.suffix)
     if request.format is not None and not isinstance(request.format, str):
         most += len(orjson.dumps(dict(request.format)))
     return most
 
 
 def _message_bytes(message: Message) -> int:
-    return size_of(message.content) + size_of(message.thinking) + sum(map(call_bytes, message.tool_calls))
+    return _size(message.content) + _size(message.thinking) + sum(map(call_bytes, message.tool_calls))
 
 
 def _tool_bytes(tool: Tool) -> int:
-    return size_of(tool.name) + size_of(tool.description) + len(orjson.dumps(dict(tool.parameters)))
+    return _size(tool.name) + _size(tool.description) + len(orjson.dumps(dict(tool.parameters)))
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))

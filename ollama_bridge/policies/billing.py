@@ -8,18 +8,21 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from dataclasses import replace
+from typing import Final
 
 import structlog
 
 from ollama_bridge.allowances import Budget
 from ollama_bridge.chat import Answerer, ChatRequest, Embeddings, EmbedRequest, Reply
 from ollama_bridge.errors import InvalidRequest, RateLimited
-from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, ToolCall, Usage
-from ollama_bridge.policies.limits import Account, Limits
+from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, Usage
+from ollama_bridge.infill import DEFAULT_TOKENS
+from ollama_bridge.policies.infill import THOUGHT_TOKENS
+from ollama_bridge.policies.limits import Account
+from ollama_bridge.policies.terms import Terms
 from ollama_bridge.policies.till import Taken, Till
-from ollama_bridge.prices import Quote, Tariff
+from ollama_bridge.prices import Tariff
 from ollama_bridge.record import Charge
 from ollama_bridge.tokens import BYTES_PER_TOKEN, call_bytes, estimate_prompt, most_tokens
 
@@ -32,24 +35,7 @@ when a budget runs out."""
 LEAST_OUTPUT_TOKENS: Final = 16
 """OpenAI takes no lower limit of an answer."""
 
-R = TypeVar("R", ChatRequest, EmbedRequest)
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On which terms a model is asked.
-
-    Args:
-        quote: What it costs.
-        limits: Its own and its provider's.
-        accounts: Of all calls together, and of the model.
-        max_request_length: Most characters of a question.
-    """
-
-    quote: Quote
-    limits: tuple[Limits, ...] = ()
-    accounts: tuple[Account, ...] = ()
-    max_request_length: int | None = None
+_WRITTEN: Final = (TextDelta, ThinkingDelta)
 
 
 class Billing:
@@ -84,21 +70,22 @@ class Billing:
 
     async def chat(self, request: ChatRequest) -> Reply:
         """Pass everything on; what it costs is known before `Finish` is."""
-        request, bill = await self._opened(request)
+        bill = await self._opened(request)
+        if bill.answer_tokens is not None:
+            request = _limited(request, bill.answer_tokens)
         written = 0
         try:
             async with aclosing(self._inner.chat(request)) as bursts:
                 async for burst in bursts:
                     bill.began = True
                     for event in burst:
-                        kind = event.__class__
-                        if kind is TextDelta or kind is ThinkingDelta:
-                            text = event.text  # type: ignore[union-attr] # compared above, faster than isinstance
+                        if isinstance(event, _WRITTEN):
+                            text = event.text
                             written += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-                        elif kind is ToolCall:
-                            written += call_bytes(event)  # type: ignore[arg-type] # as above
-                        elif kind is Finish:
-                            bill.ended(event.usage, written)  # type: ignore[union-attr] # as above
+                        elif isinstance(event, Finish):
+                            bill.ended(event.usage)
+                        else:
+                            written += call_bytes(event)
                     yield burst
         except (GeneratorExit, asyncio.CancelledError):
             bill.began = True  # nobody took the question back
@@ -108,10 +95,10 @@ class Billing:
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Pass everything on."""
-        request, bill = await self._opened(request)
+        bill = await self._opened(request)
         try:
             answer = await self._inner.embed(request)
-            bill.ended(Usage(answer.input_tokens), 0)
+            bill.ended(Usage(answer.input_tokens))
         except asyncio.CancelledError:
             bill.began = True
             raise
@@ -120,93 +107,91 @@ class Billing:
         finally:
             bill.close(0)
 
-    async def _opened(self, request: R) -> tuple[R, "_Bill"]:
-        """The request, within what is left of a budget, and its bill."""
+    async def _opened(self, request: ChatRequest | EmbedRequest) -> "_Bill":
         terms = await self._terms(request.target.name)
         _check_length(request, terms.max_request_length)
         request.record.told = None  # by an earlier attempt
         tariff = terms.quote(self._clock_s())
+        bill = _Bill(request, tariff)
+        if self._till is None:
+            return bill
         accounts = terms.accounts
         if self._key_budget is not None:
             accounts = (*accounts, _of_key(request.record.key, self._key_budget))
-        if self._till is None or not (accounts or terms.limits):
-            return request, _Bill(request, tariff)
         if accounts and tariff is None:
             raise _unpriced(request)
-        taken = await self._taken(self._till, request, terms, accounts, tariff)
-        if taken is None:
-            return request, _Bill(request, tariff)
-        if taken.drawers and tariff is not None and isinstance(request, ChatRequest):
-            request = _within(request, tariff, taken.granted.amount)
-        return request, _Bill(request, tariff, taken, self._till)
-
-    async def _taken(
-        self,
-        till: Till,
-        request: ChatRequest | EmbedRequest,
-        terms: Terms,
-        accounts: tuple[Account, ...],
-        tariff: Tariff | None,
-    ) -> Taken | None:
-        wanted = least = tokens = 0
-        full = _output_limit(request)
+        answer = _answer_tokens(request)
+        worth = min(answer, LIKELY_OUTPUT_TOKENS)
+        can_be_shorter = isinstance(request, ChatRequest) and request.infill is None
+        prompt = wanted = least = 0
         if accounts and tariff is not None and not tariff.is_free:
             prompt = most_tokens(request)
-            wanted = tariff.most_nusd(prompt, full)
-            least = tariff.most_nusd(prompt, min(full, LIKELY_OUTPUT_TOKENS))
-        if any(limits.tokens for limits in terms.limits):
-            tokens = estimate_prompt(request) + min(full, LIKELY_OUTPUT_TOKENS)
+            wanted = tariff.most_nusd(prompt, answer)
+            least = tariff.most_nusd(prompt, worth if can_be_shorter else answer)
         if not (wanted or terms.limits):
-            return None
-        return await till.take(terms.limits, tokens, accounts, wanted=wanted, least=least)
+            return bill
+        counts = any(limits.tokens for limits in terms.limits)
+        tokens = estimate_prompt(request) + worth if counts else 0
+        taken = await self._till.take(terms.limits, tokens, accounts, wanted=wanted, least=least)
+        bill.reserved(self._till, taken)
+        if wanted and tariff is not None and can_be_shorter:
+            bill.answer_tokens = min(answer, tariff.most_output(prompt, taken.granted.amount))
+            if bill.answer_tokens < answer:
+                log.info(
+                    "answer limited by what is left of a budget",
+                    model=request.target.name,
+                    tokens=bill.answer_tokens,
+                )
+        return bill
 
 
 class _Bill:
     """One attempt's: what was reserved for it, and what it came to."""
 
-    __slots__ = ("_is_closed", "_request", "_taken", "_tariff", "_till", "began")
+    __slots__ = ("_is_closed", "_request", "_taken", "_tariff", "_till", "_usage", "answer_tokens", "began")
 
-    def __init__(
-        self,
-        request: ChatRequest | EmbedRequest,
-        tariff: Tariff | None,
-        taken: Taken | None = None,
-        till: Till | None = None,
-    ) -> None:
+    def __init__(self, request: ChatRequest | EmbedRequest, tariff: Tariff | None) -> None:
         self.began = False
         """Whether the provider has worked, and so may want money."""
+        self.answer_tokens: int | None = None
+        """What was paid for, if a budget pays."""
         self._request = request
         self._tariff = tariff
-        self._taken = taken
-        self._till = till
+        self._taken: Taken | None = None
+        self._till: Till | None = None
+        self._usage = Usage()
         self._is_closed = False
 
-    def ended(self, usage: Usage, written: int) -> None:
+    def reserved(self, till: Till, taken: Taken) -> None:
+        """This is to be settled."""
+        self._till = till
+        self._taken = taken
+
+    def ended(self, usage: Usage) -> None:
         """It ended well. Some providers do not count; and nobody waits for the count behind a stop word of ours."""
-        self._is_closed = True
+        self.began = True
+        self._usage = usage
         if usage.input_tokens:
+            self._is_closed = True
             self._charge(usage, is_estimated=False)
-        else:
-            self._charge(self._estimate(usage, written), is_estimated=True)
 
     def close(self, written: int) -> None:
-        """It ended somehow; `written` bytes had come."""
+        """It is over, and `written` bytes had come: what the provider did not say is as it is likely to be."""
         if self._is_closed:
             return
         self._is_closed = True
         told = self._request.record.told
-        if self.began or told is not None:
-            self._charge(self._estimate(told or Usage(), written), is_estimated=True)
-        else:
+        if not self.began and told is None:
             self._settle(0, 0)
-
-    def _estimate(self, told: Usage, written: int) -> Usage:
-        """What the provider said, and what it did not say as it is likely to be."""
-        return replace(
+            return
+        counted = max(self._usage.output_tokens, -(-written // BYTES_PER_TOKEN))
+        told = told or self._usage
+        usage = replace(
             told,
             input_tokens=told.input_tokens or estimate_prompt(self._request),
-            output_tokens=max(told.output_tokens, -(-written // BYTES_PER_TOKEN)),
+            output_tokens=max(told.output_tokens, counted),
         )
+        self._charge(usage, is_estimated=True)
 
     def _charge(self, usage: Usage, *, is_estimated: bool) -> None:
         target, tariff = self._request.target, self._tariff
@@ -242,24 +227,28 @@ def _of_key(key: str, budget: Budget) -> Account:
     return Account(f"key/{key or '-'}", whose, budget)
 
 
-def _output_limit(request: ChatRequest | EmbedRequest) -> int:
-    """Tokens that the answer will be limited to."""
+def _answer_tokens(request: ChatRequest | EmbedRequest) -> int:
+    """Tokens that the answer is limited to."""
     if isinstance(request, EmbedRequest):
         return 0
     target = request.target
-    asked = int(request.options.get("num_predict", -1))
+    asked = _asked(request)
+    if request.infill is not None:  # who fills it sees to its limit
+        return (asked if asked > 0 else DEFAULT_TOKENS) + THOUGHT_TOKENS
     if asked <= 0:  # Ollama's words for no limit
         return target.max_output_tokens
     return max(LEAST_OUTPUT_TOKENS, min(asked, max(target.context_length, target.max_output_tokens)))
 
 
-def _within(request: ChatRequest, tariff: Tariff, nusd: int) -> ChatRequest:
-    """The request with the limit of its answer that was paid for: where there is none, providers have their own."""
-    full = _output_limit(request)
-    limit = min(full, tariff.most_output(most_tokens(request), nusd))
-    if limit < full:
-        log.info("answer limited by what is left of a budget", model=request.target.name, tokens=limit)
+def _limited(request: ChatRequest, tokens: int) -> ChatRequest:
+    """With the limit that was paid for: where none is asked for, providers have one of their own, or none."""
+    asked = _asked(request)
+    limit = min(asked, tokens) if asked > 0 else tokens
     return replace(request, options={**request.options, "num_predict": limit})
+
+
+def _asked(request: ChatRequest) -> int:
+    return int(request.options.get("num_predict", -1))
 
 
 def _unpriced(request: ChatRequest | EmbedRequest) -> RateLimited:
