@@ -12,6 +12,7 @@ from typing import Final
 
 from platformdirs import user_state_path
 
+from ollama_bridge.allowances import Rates
 from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import COMPATIBLE, Model, ModelConfig, complete, facts_kind
@@ -25,6 +26,10 @@ from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.recall import Recall
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.registry import ModelRegistry, Residency
+from ollama_bridge.store.embedded import EmbeddedStore
+from ollama_bridge.store.link import RedisLink
+from ollama_bridge.store.remote import RemoteStore
+from ollama_bridge.store.shelf import Store
 from ollama_bridge.vault import Limits, Vault
 
 _NEVER_SEAL: Final = frozenset({COMPATIBLE, "ollama", "demo"})
@@ -63,6 +68,8 @@ class Gateway:
         heartbeat_s: Seconds of silence after which a streamed answer shows that it lives; 0: never.
         residency: What was used and until when; handed on by a reload.
         vault: What providers want back with later turns; handed on by a reload that does not change its limits.
+        link: To Redis, if there is one; handed on by a reload that does not change its address.
+        store: What limits and budgets count in; handed on likewise. None: nothing is limited.
         default_max_tokens: For models added later, of which nobody knows the limit.
     """
 
@@ -78,11 +85,15 @@ class Gateway:
         heartbeat_s: float,
         residency: Residency,
         vault: Vault | None,
+        link: RedisLink | None,
+        store: Store | None,
         default_max_tokens: int | None,
     ) -> None:
         self.providers = dict(providers)
         self.residency = residency
         self.vault = vault
+        self.link = link
+        self.store = store
         self.heartbeat_s = heartbeat_s
         self.registry = ModelRegistry(
             backends,
@@ -125,9 +136,11 @@ class Gateway:
                 self._unused.set()
 
     async def warm(self) -> None:
-        """Load every provider's SDK, one after the other, so that no client waits for it."""
+        """Load every provider's SDK, one after the other, and open the store, so that no client waits for it."""
         for provider in self.providers.values():
             await provider.warm()
+        if self.store is not None:
+            await self.store.spent(())
 
     async def retire(self, successor: "Gateway | None" = None) -> None:
         """Once the last answer is out, close what `successor` has not taken over."""
@@ -138,6 +151,10 @@ class Gateway:
                 await provider.aclose()
         if self.vault is not None and (successor is None or successor.vault is not self.vault):
             await self.vault.aclose()
+        if self.store is not None and (successor is None or successor.store is not self.store):
+            await self.store.aclose()
+        if self.link is not None and (successor is None or successor.link is not self.link):
+            await self.link.aclose()
 
     def _pacing_of(self, name: str) -> Pacing:
         config = self.registry.resolve(name).config
@@ -165,6 +182,8 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
     }
     silence_s = {name: _silence_s(config, name) for name in providers}
     vault = _vault(config.reasoning, before.vault if before else None)
+    link = _link(config.state, before.link if before else None)
+    store = _store(config, link, before)
     return Gateway(
         providers,
         {
@@ -183,6 +202,8 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
         heartbeat_s=config.streaming.heartbeat_s,
         residency=before.residency if before else Residency(),
         vault=vault,
+        link=link,
+        store=store,
         default_max_tokens=config.default_max_tokens,
     )
 
@@ -213,6 +234,31 @@ def _vault(reasoning: Reasoning, before: Vault | None) -> Vault | None:
     if before is not None and before.limits == limits:
         return before
     return Vault(user_state_path("ollama-bridge") / "reasoning.sqlite3", limits)
+
+
+def _link(url: str, before: RedisLink | None) -> RedisLink | None:
+    if before is not None and before.url == url:
+        return before
+    return RedisLink(url) if url else None
+
+
+def _store(config: Config, link: RedisLink | None, before: Gateway | None) -> Store | None:
+    if link is None and not _limits_something(config):
+        return None
+    if before is not None and before.store is not None and before.link is link:
+        return before.store
+    local = EmbeddedStore(user_state_path("ollama-bridge") / "state.sqlite3")
+    return RemoteStore(link, local) if link else local
+
+
+def _limits_something(config: Config) -> bool:
+    limited = (*config.providers.values(), *config.models)
+    return bool(
+        config.limits
+        or config.budgets
+        or any(model.budget for model in config.models)
+        or any(getattr(each, name) for each in limited for name in Rates.model_fields)
+    )
 
 
 def _facts_kind(settings: ProviderSettings) -> str:
