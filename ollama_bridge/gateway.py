@@ -5,25 +5,40 @@ what concerns the client.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
+import structlog
 from platformdirs import user_state_path
 
 from ollama_bridge.allowances import Rates
 from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import COMPATIBLE, Model, ModelConfig, complete, facts_kind
-from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
+from ollama_bridge.chat import (
+    Answerer,
+    Backend,
+    ChatRequest,
+    Counter,
+    Embedder,
+    Embeddings,
+    EmbedRequest,
+    Reply,
+)
 from ollama_bridge.config import Config, Reasoning
 from ollama_bridge.lineage import folded
+from ollama_bridge.policies.billing import Billing
+from ollama_bridge.policies.client_limits import ClientLimits
 from ollama_bridge.policies.complete import Complete
 from ollama_bridge.policies.counting import Counting
 from ollama_bridge.policies.infill import FillByChat
 from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.recall import Recall
+from ollama_bridge.policies.terms import Book, Seller
+from ollama_bridge.policies.till import Till
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.registry import ModelRegistry, Residency
 from ollama_bridge.store.embedded import EmbeddedStore
@@ -34,6 +49,8 @@ from ollama_bridge.vault import Limits, Vault
 
 _NEVER_SEAL: Final = frozenset({COMPATIBLE, "ollama", "demo"})
 """Kinds of providers, as far as facts go, whose replies hold nothing that they want back."""
+
+log = structlog.get_logger(__name__)
 
 COUNT_WITHIN_S: Final = 3.0
 """Seconds for a provider to count a prompt's tokens before they are estimated."""
@@ -55,6 +72,14 @@ def guard(
     return Timeout(backend, first_s=first_s, idle_s=idle_s)
 
 
+class Guarded:
+    """One provider's chat and its embeddings, each with its own guards, as one: for the policies around both."""
+
+    def __init__(self, backend: Backend, embedder: Embedder) -> None:
+        self.chat = backend.chat
+        self.embed = embedder.embed
+
+
 class Gateway:
     """One configuration, ready to answer. A reload makes a new one; the old one lives as long as it is used.
 
@@ -70,6 +95,9 @@ class Gateway:
         vault: What providers want back with later turns; handed on by a reload that does not change its limits.
         link: To Redis, if there is one; handed on by a reload that does not change its address.
         store: What limits and budgets count in; handed on likewise. None: nothing is limited.
+        book: What each model costs, and how much of it may be had.
+        till: What that is taken from, if anything is limited; handed on as long as `store` is.
+        client_limits: How often each client key, and each address, may ask.
         default_max_tokens: For models added later, of which nobody knows the limit.
     """
 
@@ -87,6 +115,9 @@ class Gateway:
         vault: Vault | None,
         link: RedisLink | None,
         store: Store | None,
+        book: Book,
+        till: Till | None,
+        client_limits: Mapping[Literal["key", "address"], Rates],
         default_max_tokens: int | None,
     ) -> None:
         self.providers = dict(providers)
@@ -94,6 +125,8 @@ class Gateway:
         self.vault = vault
         self.link = link
         self.store = store
+        self.till = till
+        self._book = book
         self.heartbeat_s = heartbeat_s
         self.registry = ModelRegistry(
             backends,
@@ -108,7 +141,11 @@ class Gateway:
         self._unused = asyncio.Event()
         self._unused.set()
 
-        gateway: Backend = self.registry
+        gateway: Answerer = self.registry
+        if client_limits and till is not None:
+            by_key, by_address = client_limits.get("key"), client_limits.get("address")
+            gateway = ClientLimits(gateway, till, by_key=by_key, by_address=by_address)
+        self._embedder: Embedder = gateway
         self._outermost: Backend = Pace(gateway, self._pacing_of)
 
     def chat(self, request: ChatRequest) -> Reply:
@@ -116,8 +153,8 @@ class Gateway:
         return self._outermost.chat(request)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """Embed, within the provider's timeout."""
-        return await self.registry.embed(request)
+        """Embed through all policies."""
+        return await self._embedder.embed(request)
 
     async def count(self, request: ChatRequest) -> int:
         """Tokens of the prompt, as the provider counts them or else estimated; soon, whatever the provider does."""
@@ -141,6 +178,7 @@ class Gateway:
             await provider.warm()
         if self.store is not None:
             await self.store.spent(())
+        await self._look_up_prices()
 
     async def retire(self, successor: "Gateway | None" = None) -> None:
         """Once the last answer is out, close what `successor` has not taken over."""
@@ -155,6 +193,14 @@ class Gateway:
             await self.store.aclose()
         if self.link is not None and (successor is None or successor.link is not self.link):
             await self.link.aclose()
+
+    async def _look_up_prices(self) -> None:
+        """Once, so that no client waits for it; and tell the operator what no budget can pay for."""
+        if unpayable := await self._book.unpayable(self.registry.models(), time.time()):
+            log.warning(
+                "nobody knows what these models cost, and so no budget pays for them: set models[].price",
+                models=unpayable,
+            )
 
     def _pacing_of(self, name: str) -> Pacing:
         config = self.registry.resolve(name).config
@@ -180,32 +226,59 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
         name: known[name] if name in known and known[name].settings == wanted else LazyProvider(wanted)
         for name, wanted in settings.items()
     }
-    silence_s = {name: _silence_s(config, name) for name in providers}
     vault = _vault(config.reasoning, before.vault if before else None)
     link = _link(config.state, before.link if before else None)
     store = _store(config, link, before)
-    return Gateway(
+    till = before.till if before and before.store is store else Till(store) if store else None
+    models = [_completed(model, settings, config.default_max_tokens) for model in folded(config.models)]
+    book = Book(
+        models,
+        {name: _seller(config, each) for name, each in settings.items()},
+        find=lambda name: gateway.registry.resolve(name),  # noqa: PLW0108 - it is made after what it holds
+        budgets=config.budgets,
+    )
+    answerers = {
+        name: Billing(_guarded(config, provider, vault), book.of, till)
+        for name, provider in providers.items()
+    }
+    gateway = Gateway(
         providers,
-        {
-            name: guard(
-                provider,
-                vault if _may_seal(settings[name]) else None,
-                fills=partial(fim.fills, settings[name]),
-                silence_s=silence_s[name],
-            )
-            for name, provider in providers.items()
-        },
-        {name: EmbedTimeout(provider, within_s=silence_s[name][0]) for name, provider in providers.items()},
+        answerers,
+        answerers,
         {name: Counting(provider, within_s=COUNT_WITHIN_S) for name, provider in providers.items()},
-        [_completed(model, settings, config.default_max_tokens) for model in folded(config.models)],
+        models,
         pacing=Pacing(config.streaming.chunk_size, config.streaming.delay_ms / 1000),
         heartbeat_s=config.streaming.heartbeat_s,
         residency=before.residency if before else Residency(),
         vault=vault,
         link=link,
         store=store,
+        book=book,
+        till=till,
+        client_limits=config.limits,
         default_max_tokens=config.default_max_tokens,
     )
+    return gateway
+
+
+def _guarded(config: Config, provider: LazyProvider, vault: Vault | None) -> Guarded:
+    settings = provider.settings
+    silence_s = _silence_s(config, settings.name)
+    return Guarded(
+        guard(
+            provider,
+            vault if _may_seal(settings) else None,
+            fills=partial(fim.fills, settings),
+            silence_s=silence_s,
+        ),
+        EmbedTimeout(provider, within_s=silence_s[0]),
+    )
+
+
+def _seller(config: Config, settings: ProviderSettings) -> Seller:
+    provider = config.providers[settings.name]
+    allowed = Rates(**{name: getattr(provider, name) for name in Rates.model_fields})
+    return Seller(_facts_kind(settings), settings.base_url, allowed)
 
 
 def _may_seal(settings: ProviderSettings) -> bool:

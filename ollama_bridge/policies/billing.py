@@ -45,7 +45,6 @@ class Billing:
         inner: Who is asked.
         terms: On which terms, by the model's name as lists show it.
         till: What limits and budgets are taken from; None: there are none.
-        key_budget: Of each client key.
         clock_s: Seconds since the epoch.
 
     Raises:
@@ -59,13 +58,11 @@ class Billing:
         terms: Callable[[str], Awaitable[Terms]],
         till: Till | None = None,
         *,
-        key_budget: Budget | None = None,
         clock_s: Callable[[], float] = time.time,
     ) -> None:
         self._inner = inner
         self._terms = terms
         self._till = till
-        self._key_budget = key_budget
         self._clock_s = clock_s
 
     async def chat(self, request: ChatRequest) -> Reply:
@@ -116,10 +113,17 @@ class Billing:
         if self._till is None:
             return bill
         accounts = terms.accounts
-        if self._key_budget is not None:
-            accounts = (*accounts, _of_key(request.record.key, self._key_budget))
+        if terms.key_budget is not None:
+            accounts = (*accounts, _of_key(request.record.key, terms.key_budget))
         if accounts and tariff is None:
             raise _unpriced(request)
+        await self._reserve(self._till, bill, terms, accounts, tariff)
+        return bill
+
+    async def _reserve(
+        self, till: Till, bill: "_Bill", terms: Terms, accounts: tuple[Account, ...], tariff: Tariff | None
+    ) -> None:
+        request = bill.request
         answer = _answer_tokens(request)
         worth = min(answer, LIKELY_OUTPUT_TOKENS)
         can_be_shorter = isinstance(request, ChatRequest) and request.infill is None
@@ -129,11 +133,11 @@ class Billing:
             wanted = tariff.most_nusd(prompt, answer)
             least = tariff.most_nusd(prompt, worth if can_be_shorter else answer)
         if not (wanted or terms.limits):
-            return bill
+            return
         counts = any(limits.tokens for limits in terms.limits)
         tokens = estimate_prompt(request) + worth if counts else 0
-        taken = await self._till.take(terms.limits, tokens, accounts, wanted=wanted, least=least)
-        bill.reserved(self._till, taken)
+        taken = await till.take(terms.limits, tokens, accounts, wanted=wanted, least=least)
+        bill.reserved(till, taken)
         if wanted and tariff is not None and can_be_shorter:
             bill.answer_tokens = min(answer, tariff.most_output(prompt, taken.granted.amount))
             if bill.answer_tokens < answer:
@@ -142,20 +146,19 @@ class Billing:
                     model=request.target.name,
                     tokens=bill.answer_tokens,
                 )
-        return bill
 
 
 class _Bill:
     """One attempt's: what was reserved for it, and what it came to."""
 
-    __slots__ = ("_is_closed", "_request", "_taken", "_tariff", "_till", "_usage", "answer_tokens", "began")
+    __slots__ = ("_is_closed", "_taken", "_tariff", "_till", "_usage", "answer_tokens", "began", "request")
 
     def __init__(self, request: ChatRequest | EmbedRequest, tariff: Tariff | None) -> None:
+        self.request = request
         self.began = False
         """Whether the provider has worked, and so may want money."""
         self.answer_tokens: int | None = None
         """What was paid for, if a budget pays."""
-        self._request = request
         self._tariff = tariff
         self._taken: Taken | None = None
         self._till: Till | None = None
@@ -180,7 +183,7 @@ class _Bill:
         if self._is_closed:
             return
         self._is_closed = True
-        told = self._request.record.told
+        told = self.request.record.told
         if not self.began and told is None:
             self._settle(0, 0)
             return
@@ -188,18 +191,18 @@ class _Bill:
         told = told or self._usage
         usage = replace(
             told,
-            input_tokens=told.input_tokens or estimate_prompt(self._request),
+            input_tokens=told.input_tokens or estimate_prompt(self.request),
             output_tokens=max(told.output_tokens, counted),
         )
         self._charge(usage, is_estimated=True)
 
     def _charge(self, usage: Usage, *, is_estimated: bool) -> None:
-        target, tariff = self._request.target, self._tariff
+        target, tariff = self.request.target, self._tariff
         charge = Charge(target.provider, target.model, usage, is_estimated=is_estimated)
         if tariff is not None:
             charge.cost_nusd = tariff.cost_nusd(usage)
             charge.saved_nusd = tariff.saved_nusd(usage)
-        self._request.record.charges.append(charge)
+        self.request.record.charges.append(charge)
         self._settle(usage.input_tokens + usage.output_tokens, charge.cost_nusd or 0)
 
     def _settle(self, tokens: int, nusd: int) -> None:

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from types import MappingProxyType
+from typing import Final, Literal
 
 from ollama_bridge import prices
 from ollama_bridge.allowances import Budget, Rates
@@ -12,7 +13,7 @@ from ollama_bridge.lineage import key_of
 from ollama_bridge.policies.limits import Account, Limits, stated
 from ollama_bridge.prices import Quote
 
-_LIMITS: Final = ("requests_per_minute", "requests_per_hour", "requests_per_day", "tokens_per_minute")
+_LIMITS: Final = tuple(Rates.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,14 @@ class Terms:
         quote: What it costs.
         limits: Its own and its provider's.
         accounts: Of all calls together, and of the model.
+        key_budget: Of each client key.
         max_request_length: Most characters of a question.
     """
 
     quote: Quote
     limits: tuple[Limits, ...] = ()
     accounts: tuple[Account, ...] = ()
+    key_budget: Budget | None = None
     max_request_length: int | None = None
 
 
@@ -54,7 +57,7 @@ class Book:
         models: What exists, enabled or not.
         sellers: By the provider's key in the configuration.
         find: Finds a model that was added later.
-        budget: Of all calls together.
+        budgets: Of all calls together, and of each client key.
     """
 
     def __init__(
@@ -63,12 +66,14 @@ class Book:
         sellers: Mapping[str, Seller],
         *,
         find: Callable[[str], Model],
-        budget: Budget | None = None,
+        budgets: Mapping[Literal["all", "key"], Budget] = MappingProxyType({}),
     ) -> None:
         self._models = {key_of(model.name): model for model in models}
         self._sellers = sellers
         self._find = find
-        self._accounts = (Account("all", "of all clients together", budget),) if budget else ()
+        of_all = budgets.get("all")
+        self._accounts = (Account("all", "of all clients together", of_all),) if of_all else ()
+        self._key_budget = budgets.get("key")
         self._terms: dict[str, Terms] = {}
 
     async def of(self, name: str) -> Terms:
@@ -78,9 +83,14 @@ class Book:
             self._terms[name] = self._made(model, await self._quote(model))
         return self._terms[name]
 
-    async def unpriced(self, models: Sequence[Model], now_s: float) -> list[str]:
-        """Names of those that nobody knows the price of."""
-        return [model.name for model in models if (await self.of(model.name)).quote(now_s) is None]
+    async def unpayable(self, models: Sequence[Model], now_s: float) -> list[str]:
+        """Names of those that fall under a budget and that nobody knows the price of."""
+        terms = [await self.of(model.name) for model in models]
+        return [
+            model.name
+            for model, its in zip(models, terms, strict=True)
+            if (its.accounts or its.key_budget) and its.quote(now_s) is None
+        ]
 
     async def _quote(self, model: Model) -> Quote:
         seller = self._sellers[model.target.provider]
@@ -104,7 +114,9 @@ class Book:
         of_seller = Limits.of(
             f"provider/{provider}", f"provider '{provider}'", seller.allowed, elsewhere=True
         )
-        return Terms(quote, stated(of_model, of_seller), accounts, config.max_request_length)
+        return Terms(
+            quote, stated(of_model, of_seller), accounts, self._key_budget, config.max_request_length
+        )
 
     def _owner(self, model: Model, keys: Sequence[str]) -> str:
         """The model whose limits these are: what is made from a limited one must not be a way around its limits."""
