@@ -16,7 +16,7 @@ from ollama_bridge.store.shelf import Purse, Rate, Refused
 Span: TypeAlias = Literal["hourly", "daily", "monthly"]
 
 _SPANS: Final[tuple[Span, ...]] = ("hourly", "daily", "monthly")
-_WINDOWS: Final[Mapping[int, str]] = {60: "minute", 3600: "hour", 86_400: "day"}
+_WINDOWS: Final[Mapping[int, str]] = {60: "a minute", 3600: "an hour", 86_400: "a day"}
 _REQUESTS: Final = (
     ("requests_per_minute", 60),
     ("requests_per_hour", 3600),
@@ -65,10 +65,11 @@ class Limits:
 
     def refusal(self, by: Rate, retry_after_s: float | None, now_s: float) -> RateLimited:
         """What to raise."""
-        unit = "tokens" if by.key.endswith("/tokens/60") else "requests"
+        unit = "token" if by.key.endswith("/tokens/60") else "request"
+        most = f"{by.limit} {unit}{'s' if by.limit > 1 else ''} {_WINDOWS[by.window_s]}"
         again = f": ask again at {_moment(now_s + retry_after_s)}" if retry_after_s is not None else ""
         return RateLimited(
-            f"{self.whose} is limited to {by.limit} {unit} a {_WINDOWS[by.window_s]}{again}",
+            f"{self.whose} is limited to {most}{again}",
             elsewhere=self.elsewhere,
             retry_after_s=retry_after_s,
         )
