@@ -1,6 +1,7 @@
 """How many tokens a prompt has, where nobody counts: a rough figure, and one that it does not exceed. Pure."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -42,22 +43,47 @@ def estimate_tokens(messages: Iterable[Message], tools: Iterable[Tool] = ()) -> 
     return max(1, around + written // BYTES_PER_TOKEN)
 
 
-def estimate_prompt(request: ChatRequest | EmbedRequest) -> int:
-    """Tokens of all that is asked, at least 1."""
-    if isinstance(request, EmbedRequest):
-        return max(1, sum(map(_size, request.inputs)) // BYTES_PER_TOKEN)
-    gap = request.infill
-    between = (_size(gap.prefix) + _size(gap.suffix)) // BYTES_PER_TOKEN if gap else 0
-    return between + estimate_tokens(request.messages, request.tools)
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """How long a prompt is.
 
-
-def most_tokens(request: ChatRequest | EmbedRequest) -> int:
-    """Tokens that the prompt does not exceed: no tokeniser makes more than one of a byte.
-
-    It cannot be longer than what the model reads either; but of a model that nobody knows, that is a guess.
+    Args:
+        likely: Tokens, at least 1.
+        most: Tokens that it does not exceed: no tokeniser makes more than one of a byte. It cannot be longer than what
+            the model reads either; but of a model that nobody knows, that is a guess.
     """
-    most = _most_written(request)
-    return min(most, max(request.target.context_length, most // 2))
+
+    likely: int
+    most: int
+
+
+def measure(request: ChatRequest | EmbedRequest) -> Prompt:
+    """All that is asked, in one walk through it."""
+    if isinstance(request, EmbedRequest):
+        written = sum(map(_size, request.inputs))
+        return _prompt(request, written, likely=0, most=MOST_MESSAGE_TOKENS * len(request.inputs))
+    written = images = hidden = 0
+    for message in request.messages:
+        written += _message_bytes(message)
+        images += len(message.images)
+        hidden += bool(message.tool_calls)
+    for tool in request.tools:
+        written += _tool_bytes(tool)
+    if request.infill is not None:
+        written += _size(request.infill.prefix) + _size(request.infill.suffix)
+    messages, tools = len(request.messages), len(request.tools)
+    most = MOST_AROUND_TOKENS + MOST_MESSAGE_TOKENS * messages + MOST_TOOL_TOKENS * tools
+    most += MOST_IMAGE_TOKENS * images
+    if request.target.rules.thinking:
+        most += MOST_SEALED_TOKENS * hidden
+    if request.format is not None and not isinstance(request.format, str):
+        most += len(orjson.dumps(dict(request.format)))
+    return _prompt(
+        request,
+        written,
+        likely=MESSAGE_TOKENS * messages + TOOL_TOKENS * tools + IMAGE_TOKENS * images,
+        most=most,
+    )
 
 
 def call_bytes(call: ToolCall) -> int:
@@ -65,25 +91,20 @@ def call_bytes(call: ToolCall) -> int:
     return _size(call.name) + len(orjson.dumps(dict(call.arguments)))
 
 
-def _most_written(request: ChatRequest | EmbedRequest) -> int:
-    if isinstance(request, EmbedRequest):
-        return sum(_size(text) + MOST_MESSAGE_TOKENS for text in request.inputs)
-    most = MOST_AROUND_TOKENS
-    for message in request.messages:
-        most += MOST_MESSAGE_TOKENS + MOST_IMAGE_TOKENS * len(message.images) + _message_bytes(message)
-        if message.tool_calls and request.target.rules.thinking:
-            most += MOST_SEALED_TOKENS
-    for tool in request.tools:
-        most += MOST_TOOL_TOKENS + _tool_bytes(tool)
-    if request.infill is not None:
-        most += _size(request.infill.prefix) + _size(request.infill.suffix)
-    if request.format is not None and not isinstance(request.format, str):
-        most += len(orjson.dumps(dict(request.format)))
-    return most
+def _prompt(request: ChatRequest | EmbedRequest, written: int, *, likely: int, most: int) -> Prompt:
+    """So many bytes, and around them so many tokens, likely and at most."""
+    most += written
+    most = min(most, max(request.target.context_length, most // 2))
+    return Prompt(max(1, likely + written // BYTES_PER_TOKEN), most)
 
 
 def _message_bytes(message: Message) -> int:
-    return _size(message.content) + _size(message.thinking) + sum(map(call_bytes, message.tool_calls))
+    written = _size(message.content)
+    if message.thinking:
+        written += _size(message.thinking)
+    for call in message.tool_calls:
+        written += call_bytes(call)
+    return written
 
 
 def _tool_bytes(tool: Tool) -> int:

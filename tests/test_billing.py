@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 from contextlib import aclosing, suppress
 from decimal import Decimal
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -26,12 +27,12 @@ from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, ToolCall, Usa
 from ollama_bridge.policies.billing import Billing
 from ollama_bridge.policies.client_limits import ClientLimits
 from ollama_bridge.policies.limits import Account, Limits, stated
-from ollama_bridge.policies.terms import Terms
+from ollama_bridge.policies.terms import Terms, account_of_key
 from ollama_bridge.policies.till import Till
 from ollama_bridge.prices import FREE, told
 from ollama_bridge.record import CallRecord, Charge
 from ollama_bridge.store.embedded import EmbeddedStore
-from ollama_bridge.tokens import estimate_prompt, most_tokens
+from ollama_bridge.tokens import measure
 from scripted import SILENCE, ScriptedBackend, collect
 
 NOON_S = dt.datetime(2026, 11, 21, 12, 30, tzinfo=dt.UTC).timestamp()
@@ -98,7 +99,7 @@ def asking(text="hi", target=TARGET, **more):
 
 
 async def spent(till, account):
-    drawers = account.drawers(till._clock_s())
+    drawers = till.drawers([account], till._clock_s())
     return (await till.store.spent([drawer.purse for drawer in drawers]))[0]
 
 
@@ -186,7 +187,7 @@ async def test_what_breaks_off_costs_what_came_of_it(till, clock, how):
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-    usage = Usage(estimate_prompt(request), SAID_TOKENS)
+    usage = Usage(measure(request).likely, SAID_TOKENS)
     cost = usage.input_tokens * 10_000 + usage.output_tokens * 100_000
     assert request.record.charges == [Charge("acme", "m-1", usage, cost, is_estimated=True)]
     assert await spent(till, account) == cost
@@ -203,8 +204,8 @@ async def test_who_leaves_before_it_begins_has_asked_all_the_same(till, clock):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert [charge.usage for charge in request.record.charges] == [Usage(estimate_prompt(request))]
-    assert await spent(till, account) == estimate_prompt(request) * 10_000
+    assert [charge.usage for charge in request.record.charges] == [Usage(measure(request).likely)]
+    assert await spent(till, account) == measure(request).likely * 10_000
 
 
 async def test_an_answer_without_a_count_is_estimated(till, clock):
@@ -212,7 +213,7 @@ async def test_an_answer_without_a_count_is_estimated(till, clock):
     request = asking("x" * 400)
     backend = ScriptedBackend([TextDelta("y" * 40), Finish(usage=Usage(output_tokens=12))])
     await collect(billing(backend, till, clock).chat(request))
-    usage = Usage(estimate_prompt(request), 12)
+    usage = Usage(measure(request).likely, 12)
     assert [(charge.usage, charge.is_estimated) for charge in request.record.charges] == [(usage, True)]
 
 
@@ -244,14 +245,14 @@ async def test_the_most_that_it_can_cost_is_reserved(till, clock):
     request = asking()
     reply = billing(backend, till, clock, accounts=(account,)).chat(request)
     await anext(reply)
-    assert await spent(till, account) == most_tokens(request) * 10_000 + 4000 * 100_000
+    assert await spent(till, account) == measure(request).most * 10_000 + 4000 * 100_000
     assert backend.asked[0].options["num_predict"] == 4000
     await reply.aclose()
 
 
 async def test_a_budget_can_be_used_up_to_its_end(till, clock):
     """The answer is limited to what is left, as long as it is worth asking; then it is 429."""
-    room = most_tokens(asking()) * 10_000
+    room = measure(asking()).most * 10_000
     limit = (room + 2000 * 100_000) / 10**9
     account = of_all(daily=limit)
     backend = ScriptedBackend(ANSWER)
@@ -305,7 +306,7 @@ async def test_a_budget_says_whose_it_is_and_when_it_begins_anew(till, clock):
         ("monthly", "2026-12-01 00:00:00"),
     ):
         account = of_all(instead="cheap", **{span: 0.5})
-        drawer = account.drawers(NOON_S)[0]
+        drawer = account.drawers(int(NOON_S // 3600))[0]
         await till.store.take((), [drawer.purse], wanted=40 * CENT, least=1)
         exc = await refusal(billing(ScriptedBackend(ANSWER), till, clock, accounts=(account,)))
         assert str(exc) == (
@@ -337,9 +338,9 @@ async def test_under_a_budget_an_unknown_price_is_no_price(till, clock):
 
 async def test_each_client_key_has_its_own_budget(till, clock):
     """What one spends is not another's; who brings none shares one with all others who bring none."""
-    policy = billing(ScriptedBackend(ANSWER), till, clock, key_budget=budget(daily=0.5))
+    policy = billing(ScriptedBackend(ANSWER), till, clock, of_key=partial(account_of_key, budget(daily=0.5)))
     for key in ("k1", ""):
-        drawer = Account(f"key/{key or '-'}", "", budget(daily=0.5)).drawers(NOON_S)[0]
+        drawer = account_of_key(budget(daily=0.5), key).drawers(int(NOON_S // 3600))[0]
         await till.store.take((), [drawer.purse], wanted=50 * CENT, least=1)
     assert "budget of 0.5 USD of this client key is used up" in str(await refusal(policy))
     nobody = ChatRequest("m", target=TARGET)
@@ -391,7 +392,7 @@ async def test_rates_say_whose_they_are_and_when_to_ask_again(till, clock):
 
 async def test_tokens_are_reserved_by_estimate_and_settled_by_count(till, clock):
     """One request that is larger than the limit has a minute to itself."""
-    prompt = estimate_prompt(asking())
+    prompt = measure(asking()).likely
     policy = billing(ScriptedBackend(ANSWER), till, clock, limits=limited(tokens_per_minute=prompt + 130))
     for _ in range(2):  # 50 each, once they are over
         await collect(policy.chat(asking(options={"num_predict": 30})))
@@ -418,7 +419,7 @@ async def test_a_question_can_be_too_long(clock):
 def test_the_bound_of_a_prompt_holds_all_that_is_sent():
     """Everything that a client can put into it makes it larger, and a known model's window is its end."""
     bare = asking("")
-    least = most_tokens(bare)
+    least = measure(bare).most
     for more in (
         {"messages": (Message("user", "é" * 100),)},
         {"messages": (Message("user", thinking="x" * 200),)},
@@ -430,10 +431,10 @@ def test_the_bound_of_a_prompt_holds_all_that_is_sent():
         {"format": {"a": "x" * 200}},
     ):
         request = ChatRequest("m", **{"messages": bare.messages, "target": TARGET, **more})
-        assert most_tokens(request) - least >= 200
-    assert most_tokens(asking("x" * 40_000)) == TARGET.context_length
-    assert most_tokens(asking("x" * 400_000)) >= 200_000  # what nobody knows may read more than we guess
-    assert most_tokens(EmbedRequest("m", ("é" * 100, "x"), target=TARGET)) >= 201
+        assert measure(request).most - least >= 200
+    assert measure(asking("x" * 40_000)).most == TARGET.context_length
+    assert measure(asking("x" * 400_000)).most >= 200_000  # what nobody knows may read more than we guess
+    assert measure(EmbedRequest("m", ("é" * 100, "x"), target=TARGET)).most >= 201
 
 
 async def test_a_clients_own_limits(till):
@@ -482,5 +483,5 @@ async def test_thoughts_that_are_sent_again_are_in_the_bound():
     call = Message("assistant", tool_calls=(ToolCall("1", "f"),))
     thinks = Target("a", "m", rules=Rules(thinking=frozenset({"adaptive"})), context_length=10**6)
     plain = Target("a", "m", rules=Rules(thinking=frozenset()), context_length=10**6)
-    with_thoughts, without = (most_tokens(ChatRequest("m", (call,), target=one)) for one in (thinks, plain))
+    with_thoughts, without = (measure(ChatRequest("m", (call,), target=one)).most for one in (thinks, plain))
     assert with_thoughts - without >= 4096

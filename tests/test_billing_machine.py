@@ -22,7 +22,7 @@ from ollama_bridge.policies.till import Till
 from ollama_bridge.prices import told
 from ollama_bridge.record import CallRecord
 from ollama_bridge.store.embedded import EmbeddedStore
-from ollama_bridge.tokens import most_tokens
+from ollama_bridge.tokens import measure
 
 NOW_S = 1_795_000_000.0
 QUOTE = told("anthropic", Price(input=Decimal(10), output=Decimal(100)))
@@ -63,7 +63,7 @@ class Budgets(RuleBasedStateMachine):
 
     def worker(self):
         async def of(_):
-            return Terms(QUOTE, (), (self.account("all"),), Budget(daily=Decimal(2)))
+            return Terms(QUOTE, (), (self.account("all"),), self.account)
 
         puppet = Puppet()
         till = Till(EmbeddedStore(self.folder / "state.sqlite3", lambda: NOW_S), clock_s=lambda: NOW_S)
@@ -122,7 +122,7 @@ class Budgets(RuleBasedStateMachine):
     def finish(self, number, part, read):
         if number in self.live:
             _, request, puppet, _ = self.live[number]
-            asked = max(1, int(most_tokens(request) * part))
+            asked = max(1, int(measure(request).most * part))
             answered = int(max(16, puppet.asked[number].options["num_predict"]) * part)
             self.end(number, Finish(usage=Usage(asked, answered, int(asked * read))), "finished")
 
@@ -151,7 +151,7 @@ class Budgets(RuleBasedStateMachine):
         for number, (_, request, puppet, _) in {**self.live, **self.lost}.items():
             if key in {"all", request.record.key}:
                 answer = max(16, puppet.asked[number].options["num_predict"])
-                held += price.most_nusd(most_tokens(request), answer)
+                held += price.most_nusd(measure(request).most, answer)
         return held
 
     @invariant()
@@ -159,7 +159,7 @@ class Budgets(RuleBasedStateMachine):
         for key in ("all", "k0", "k1"):
             account = self.account(key)
             limit = int(account.budget.daily * 10**9)
-            drawers = account.drawers(NOW_S)
+            drawers = account.drawers(int(NOW_S // 3600))
             for _, till, _ in (
                 *self.workers,
                 self.workers[0],

@@ -13,7 +13,6 @@ from typing import Final
 
 import structlog
 
-from ollama_bridge.allowances import Budget
 from ollama_bridge.chat import Answerer, ChatRequest, Embeddings, EmbedRequest, Reply
 from ollama_bridge.errors import InvalidRequest, RateLimited
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, Usage
@@ -24,7 +23,7 @@ from ollama_bridge.policies.terms import Terms
 from ollama_bridge.policies.till import Taken, Till
 from ollama_bridge.prices import Tariff
 from ollama_bridge.record import Charge
-from ollama_bridge.tokens import BYTES_PER_TOKEN, call_bytes, estimate_prompt, most_tokens
+from ollama_bridge.tokens import BYTES_PER_TOKEN, call_bytes, measure
 
 log = structlog.get_logger(__name__)
 
@@ -113,8 +112,8 @@ class Billing:
         if self._till is None:
             return bill
         accounts = terms.accounts
-        if terms.key_budget is not None:
-            accounts = (*accounts, _of_key(request.record.key, terms.key_budget))
+        if terms.of_key is not None:
+            accounts = (*accounts, terms.of_key(request.record.key))
         if accounts and tariff is None:
             raise _unpriced(request)
         await self._reserve(self._till, bill, terms, accounts, tariff)
@@ -127,19 +126,18 @@ class Billing:
         answer = _answer_tokens(request)
         worth = min(answer, LIKELY_OUTPUT_TOKENS)
         can_be_shorter = isinstance(request, ChatRequest) and request.infill is None
-        prompt = wanted = least = 0
-        if accounts and tariff is not None and not tariff.is_free:
-            prompt = most_tokens(request)
-            wanted = tariff.most_nusd(prompt, answer)
-            least = tariff.most_nusd(prompt, worth if can_be_shorter else answer)
-        if not (wanted or terms.limits):
+        pays = accounts and tariff is not None and not tariff.is_free
+        if not (pays or terms.limits):
             return
-        counts = any(limits.tokens for limits in terms.limits)
-        tokens = estimate_prompt(request) + worth if counts else 0
-        taken = await till.take(terms.limits, tokens, accounts, wanted=wanted, least=least)
+        prompt = measure(request)
+        wanted = least = 0
+        if pays and tariff is not None:
+            wanted = tariff.most_nusd(prompt.most, answer)
+            least = tariff.most_nusd(prompt.most, worth if can_be_shorter else answer)
+        taken = await till.take(terms.limits, prompt.likely + worth, accounts, wanted=wanted, least=least)
         bill.reserved(till, taken)
         if wanted and tariff is not None and can_be_shorter:
-            bill.answer_tokens = min(answer, tariff.most_output(prompt, taken.granted.amount))
+            bill.answer_tokens = min(answer, tariff.most_output(prompt.most, taken.granted.amount))
             if bill.answer_tokens < answer:
                 log.info(
                     "answer limited by what is left of a budget",
@@ -191,7 +189,7 @@ class _Bill:
         told = told or self._usage
         usage = replace(
             told,
-            input_tokens=told.input_tokens or estimate_prompt(self.request),
+            input_tokens=told.input_tokens or measure(self.request).likely,
             output_tokens=max(told.output_tokens, counted),
         )
         self._charge(usage, is_estimated=True)
@@ -223,11 +221,6 @@ def _check_length(request: ChatRequest | EmbedRequest, most: int | None) -> None
             f"the question has {length} characters, and model '{request.target.name}' takes {most} "
             "(models[].max_request_length): ask something shorter, or in a new conversation"
         )
-
-
-def _of_key(key: str, budget: Budget) -> Account:
-    whose = "of this client key" if key else "of clients without a key"
-    return Account(f"key/{key or '-'}", whose, budget)
 
 
 def _answer_tokens(request: ChatRequest | EmbedRequest) -> int:

@@ -9,7 +9,7 @@ from ollama_bridge.chat import Answerer, ChatRequest, Embeddings, EmbedRequest, 
 from ollama_bridge.policies.billing import LIKELY_OUTPUT_TOKENS
 from ollama_bridge.policies.limits import Limits, stated
 from ollama_bridge.policies.till import Till
-from ollama_bridge.tokens import estimate_prompt
+from ollama_bridge.tokens import measure
 
 
 class ClientLimits:
@@ -54,7 +54,7 @@ class ClientLimits:
         if self._counts_tokens:
             asked = int(request.options.get("num_predict", -1))
             likely = 0 if isinstance(request, EmbedRequest) else LIKELY_OUTPUT_TOKENS
-            tokens = estimate_prompt(request) + (min(asked, likely) if asked > 0 else likely)
+            tokens = measure(request).likely + (min(asked, likely) if asked > 0 else likely)
         taken = await self._till.take(limits, tokens)
         try:
             yield

@@ -1,8 +1,7 @@
 """Whose limits and budgets there are, and in which words they refuse. Pure."""
 
-import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final, Literal, TypeAlias
@@ -61,7 +60,8 @@ class Limits:
 
     def taking(self, tokens: int) -> tuple[Rate, ...]:
         """A request of so many tokens. One that is larger than all of a window has one to itself."""
-        return (*self.requests, *(replace(rate, cost=min(tokens, rate.limit)) for rate in self.tokens))
+        costing = (Rate(one.key, one.limit, one.window_s, min(tokens, one.limit)) for one in self.tokens)
+        return (*self.requests, *costing)
 
     def refusal(self, by: Rate, retry_after_s: float | None, now_s: float) -> RateLimited:
         """What to raise."""
@@ -91,13 +91,13 @@ class Account:
     budget: Budget
     elsewhere: bool = False
 
-    def drawers(self, now_s: float) -> tuple["Drawer", ...]:
-        """Its purses of this moment."""
+    def drawers(self, hour: int) -> tuple["Drawer", ...]:
+        """Its purses in this hour of the epoch."""
         return tuple(
             Drawer(self, span, Purse(f"{printable(self.key)}/{span}/{label}", nusd(limit), until_s))
             for span in _SPANS
             if (limit := getattr(self.budget, span)) is not None
-            for label, until_s in (_window(span, int(now_s // 3600)),)
+            for label, until_s in (_window(span, hour),)
         )
 
 
@@ -162,7 +162,6 @@ def owner(limits: Sequence[Limits], rate: Rate) -> Limits:
     return next(one for one in limits if rate.key.startswith(f"{one.key}/"))
 
 
-@functools.lru_cache(maxsize=16)
 def _window(span: Span, hour: int) -> tuple[str, float]:
     """The name of the window in which an hour of the epoch lies, and when it ends."""
     now = datetime.fromtimestamp(hour * 3600, UTC)

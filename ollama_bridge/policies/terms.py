@@ -1,6 +1,7 @@
 """On which terms each model is asked: what it costs, and how much of it may be had."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -24,14 +25,14 @@ class Terms:
         quote: What it costs.
         limits: Its own and its provider's.
         accounts: Of all calls together, and of the model.
-        key_budget: Of each client key.
+        of_key: That of a client key, if each has one.
         max_request_length: Most characters of a question.
     """
 
     quote: Quote
     limits: tuple[Limits, ...] = ()
     accounts: tuple[Account, ...] = ()
-    key_budget: Budget | None = None
+    of_key: Callable[[str], Account] | None = None
     max_request_length: int | None = None
 
 
@@ -73,7 +74,11 @@ class Book:
         self._find = find
         of_all = budgets.get("all")
         self._accounts = (Account("all", "of all clients together", of_all),) if of_all else ()
-        self._key_budget = budgets.get("key")
+        of_key = budgets.get("key")
+        # One and the same object for each key: what is made of it is remembered.
+        self._of_key = (
+            functools.lru_cache(maxsize=1024)(functools.partial(account_of_key, of_key)) if of_key else None
+        )
         self._terms: dict[str, Terms] = {}
 
     async def of(self, name: str) -> Terms:
@@ -89,7 +94,7 @@ class Book:
         return [
             model.name
             for model, its in zip(models, terms, strict=True)
-            if (its.accounts or its.key_budget) and its.quote(now_s) is None
+            if (its.accounts or its.of_key) and its.quote(now_s) is None
         ]
 
     async def _quote(self, model: Model) -> Quote:
@@ -114,9 +119,7 @@ class Book:
         of_seller = Limits.of(
             f"provider/{provider}", f"provider '{provider}'", seller.allowed, elsewhere=True
         )
-        return Terms(
-            quote, stated(of_model, of_seller), accounts, self._key_budget, config.max_request_length
-        )
+        return Terms(quote, stated(of_model, of_seller), accounts, self._of_key, config.max_request_length)
 
     def _owner(self, model: Model, keys: Sequence[str]) -> str:
         """The model whose limits these are: what is made from a limited one must not be a way around its limits."""
@@ -133,6 +136,12 @@ class Book:
             at = self._models.get(key_of(at.config.from_))
             if at is not None:
                 yield at
+
+
+def account_of_key(budget: Budget, key: str) -> Account:
+    """The account of a client key, if each has `budget`; of those who bring none, one for all."""
+    whose = "of this client key" if key else "of clients without a key"
+    return Account(f"key/{key or '-'}", whose, budget)
 
 
 def allowed(config: ModelConfig) -> Rates:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -12,7 +12,7 @@ from ollama_bridge.store.shelf import Granted, Rate, Refused, Store
 
 log = structlog.get_logger(__name__)
 
-_MOST_NOTICES: Final = 1024
+_MOST_REMEMBERED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Till:
     def __init__(self, store: Store, *, clock_s: Callable[[], float] = time.time) -> None:
         self.store = store
         self._clock_s = clock_s
+        self._hour = 0
+        self._drawers: dict[str, tuple[Account, tuple[Drawer, ...]]] = {}  # of that hour
         self._noticed: dict[tuple[str, str], float] = {}
 
     async def take(
@@ -65,7 +67,7 @@ class Till:
         """
         now_s = self._clock_s()
         rates = tuple(rate for each in limits for rate in each.taking(tokens))
-        drawers = tuple(drawer for account in accounts for drawer in account.drawers(now_s)) if wanted else ()
+        drawers = self.drawers(accounts, now_s) if wanted else ()
         purses = [drawer.purse for drawer in drawers]
         answer = await self.store.take(rates, purses, wanted=wanted, least=least)
         if isinstance(answer, Granted):
@@ -78,7 +80,9 @@ class Till:
         """Give back what was not needed, or take what was needed more."""
         # Requests stay taken; a window's tokens, and money, are what they came to in the end.
         rates = [
-            replace(rate, cost=tokens - rate.cost) for rate in taken.rates if rate.key.endswith("/tokens/60")
+            Rate(rate.key, rate.limit, rate.window_s, tokens - rate.cost)
+            for rate in taken.rates
+            if rate.key.endswith("/tokens/60")
         ]
         granted = taken.granted
         purses = [drawer.purse for drawer in taken.drawers]
@@ -88,6 +92,20 @@ class Till:
             left_over = spent - granted.amount + nusd
             if left_over >= drawer.account.budget.warn_at * drawer.purse.limit:
                 self._notice("budget nearly used up", drawer, spent_usd=usd(left_over))
+
+    def drawers(self, accounts: Sequence[Account], now_s: float) -> tuple[Drawer, ...]:
+        """What all of these hold their money in at this time."""
+        hour = int(now_s // 3600)
+        if hour != self._hour or len(self._drawers) >= _MOST_REMEMBERED:
+            self._hour = hour
+            self._drawers.clear()
+        found: list[Drawer] = []
+        for account in accounts:
+            known = self._drawers.get(account.key)
+            if known is None or known[0] is not account:
+                known = self._drawers[account.key] = (account, account.drawers(hour))
+            found += known[1]
+        return tuple(found)
 
     def _empty(self, drawers: Sequence[Drawer], refused: Refused, least: int, now_s: float) -> Exception:
         drawer = next(one for one in drawers if one.purse.key == refused.by.key)
@@ -99,7 +117,7 @@ class Till:
         purse = drawer.purse
         if (what, purse.key) in self._noticed:
             return
-        if len(self._noticed) >= _MOST_NOTICES:
+        if len(self._noticed) >= _MOST_REMEMBERED:
             now_s = self._clock_s()
             self._noticed = {one: until_s for one, until_s in self._noticed.items() if until_s > now_s}
         self._noticed[what, purse.key] = purse.until_s
