@@ -1,11 +1,13 @@
-"""How many tokens a prompt has, where nobody counts: a rough figure. Pure."""
+"""How many tokens a prompt has, where nobody counts: a rough figure, and one that it does not exceed. Pure."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
 
-from ollama_bridge.chat import Message, Tool
+from ollama_bridge.chat import ChatRequest, EmbedRequest, Message, Tool
+from ollama_bridge.events import ToolCall
 
 BYTES_PER_TOKEN: Final = 4
 """Of UTF-8, as a real Ollama estimates: right for English prose, high for code, and near for Chinese."""
@@ -17,24 +19,99 @@ MESSAGE_TOKENS: Final = 4
 TOOL_TOKENS: Final = 16
 """Around a message, and around a tool's name, description and schema."""
 
+MOST_IMAGE_TOKENS: Final = 8192
+"""Of one image, whatever its size: twice what any model takes but gpt-4o-mini, which counts 37 000 and is cheap."""
+
+MOST_AROUND_TOKENS: Final = 2048
+"""Around everything: the provider's own words about tools, and ours about JSON."""
+
+MOST_MESSAGE_TOKENS: Final = 32
+MOST_TOOL_TOKENS: Final = 256
+MOST_SEALED_TOKENS: Final = 4096
+"""Around a message and a tool; and of the thoughts before one turn's tool calls, which clients do not send back."""
+
 
 def estimate_tokens(messages: Iterable[Message], tools: Iterable[Tool] = ()) -> int:
     """Tokens of the prompt, at least 1: a quarter of its bytes, and something for every image, message and tool."""
     written = around = 0
     for message in messages:
         around += MESSAGE_TOKENS + IMAGE_TOKENS * len(message.images)
-        written += _size(message.content) + _size(message.thinking)
-        for call in message.tool_calls:
-            written += _size(call.name) + len(orjson.dumps(dict(call.arguments)))
+        written += _message_bytes(message)
     for tool in tools:
         around += TOOL_TOKENS
-        written += _size(tool.name) + _size(tool.description) + len(orjson.dumps(dict(tool.parameters)))
+        written += _tool_bytes(tool)
     return max(1, around + written // BYTES_PER_TOKEN)
 
 
 def text_tokens(text: str) -> int:
     """Tokens of a piece of text, such as an answer so far; 0 of nothing."""
     return -(-_size(text) // BYTES_PER_TOKEN)
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """How long a prompt is.
+
+    Args:
+        likely: Tokens, at least 1.
+        most: Tokens that it does not exceed: no tokeniser makes more than one of a byte. It cannot be longer than what
+            the model reads either; but of a model that nobody knows, that is a guess.
+    """
+
+    likely: int
+    most: int
+
+
+def measure(request: ChatRequest | EmbedRequest) -> Prompt:
+    """All that is asked, in one walk through it."""
+    if isinstance(request, EmbedRequest):
+        written = sum(map(_size, request.inputs))
+        return _prompt(request, written, likely=0, most=MOST_MESSAGE_TOKENS * len(request.inputs))
+    written = images = hidden = 0
+    for message in request.messages:
+        written += _message_bytes(message)
+        images += len(message.images)
+        hidden += bool(message.tool_calls)
+    for tool in request.tools:
+        written += _tool_bytes(tool)
+    if request.infill is not None:
+        written += _size(request.infill.prefix) + _size(request.infill.suffix)
+    messages, tools = len(request.messages), len(request.tools)
+    most = MOST_AROUND_TOKENS + MOST_MESSAGE_TOKENS * messages + MOST_TOOL_TOKENS * tools
+    most += MOST_IMAGE_TOKENS * images
+    if request.target.rules.thinking:
+        most += MOST_SEALED_TOKENS * hidden
+    if request.format is not None and not isinstance(request.format, str):
+        most += len(orjson.dumps(dict(request.format)))
+    return _prompt(
+        request,
+        written,
+        likely=MESSAGE_TOKENS * messages + TOOL_TOKENS * tools + IMAGE_TOKENS * images,
+        most=most,
+    )
+
+
+def call_bytes(call: ToolCall) -> int:
+    """Bytes of a call as JSON."""
+    return _size(call.name) + len(orjson.dumps(dict(call.arguments)))
+
+
+def _prompt(request: ChatRequest | EmbedRequest, written: int, *, likely: int, most: int) -> Prompt:
+    """So many bytes, and around them so many tokens, likely and at most."""
+    most += written
+    most = min(most, max(request.target.context_length, most // 2))
+    return Prompt(max(1, likely + written // BYTES_PER_TOKEN), most)
+
+
+def _message_bytes(message: Message) -> int:
+    written = _size(message.content)
+    if message.thinking:
+        written += _size(message.thinking)
+    for call in message.tool_calls:
+        written += call_bytes(call)
+    return written
+
+
+def _tool_bytes(tool: Tool) -> int:
+    return _size(tool.name) + _size(tool.description) + len(orjson.dumps(dict(tool.parameters)))
 
 
 def _size(text: str) -> int:

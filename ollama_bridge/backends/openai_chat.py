@@ -206,6 +206,7 @@ class ChatReader:
         self._refused = False
         self._spoke = False
         self._usage: Mapping[str, Any] = {}
+        self._word: Mapping[str, Any] = {}  # the last chunk that was one word and nothing else
 
     @property
     def calling(self) -> bool:
@@ -233,6 +234,7 @@ class ChatReader:
                 and not choice.get("index")
             ):
                 self._spoke = True
+                self._word = chunk
                 return (TextDelta(text),)
         return self._read(chunk)
 
@@ -254,6 +256,11 @@ class ChatReader:
             events.append(TextDelta(wire.FILTERED))
         events.append(Finish(reason, _usage(self._usage), detail=self._finish))
         return events
+
+    def usage(self) -> Usage | None:
+        """What the provider has told so far of the tokens; some do with every chunk."""
+        usage = self._word.get("usage") or self._usage
+        return _usage(usage) if usage else None
 
     def _reason(self) -> FinishReason | None:
         return FINISH_REASONS.get(self._finish.lower())

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from ollama_bridge.catalog import CATALOG, ModelConfig
 from ollama_bridge.config.faults import faults, suggestion
+from ollama_bridge.config.instead import instead_faults
 from ollama_bridge.config.schema import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, KEYLESS_KINDS, Config, KeyPath
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.fallbacks import BrokenFallback, check_fallbacks
@@ -212,11 +213,13 @@ class _Assembly:
         self._origins.update({("models", first + number): CATALOGUE for number in range(len(offered))})
         models = written.models + offered
         try:
-            folded(models)
+            whole = folded(models)
         except BrokenLineage as exc:
             _, origin = self._place(("models", exc.index, "from"))
             raise ConfigError(f"{origin}: {exc}") from None
         self._check_fallbacks(models)
+        for place, message in instead_faults(written, whole):
+            raise ConfigError(f"{self._place(place)[1]}: {message}")
         return Loaded(written.model_copy(update={"models": models}), self._origins)
 
     def _check_fallbacks(self, models: Sequence[ModelConfig]) -> None:
