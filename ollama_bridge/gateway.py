@@ -15,17 +15,30 @@ from platformdirs import user_state_path
 from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import COMPATIBLE, Model, ModelConfig, complete, facts_kind
-from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
+from ollama_bridge.chat import (
+    Answerer,
+    Backend,
+    ChatRequest,
+    Counter,
+    Embedder,
+    Embeddings,
+    EmbedRequest,
+    Reply,
+)
+from ollama_bridge import ledger
 from ollama_bridge.config import Config, Reasoning
+from ollama_bridge.ledger.writer import Ledger
 from ollama_bridge.lineage import folded
 from ollama_bridge.policies.complete import Complete
 from ollama_bridge.policies.counting import Counting
 from ollama_bridge.policies.infill import FillByChat
+from ollama_bridge.policies.meter import Meter, Observer
 from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.recall import Recall
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.registry import ModelRegistry, Residency
-from ollama_bridge.vault import Limits, Vault
+from ollama_bridge.sqlitefile import Limits
+from ollama_bridge.vault import Vault
 
 _NEVER_SEAL: Final = frozenset({COMPATIBLE, "ollama", "demo"})
 """Kinds of providers, as far as facts go, whose replies hold nothing that they want back."""
@@ -64,6 +77,8 @@ class Gateway:
         residency: What was used and until when; handed on by a reload.
         vault: What providers want back with later turns; handed on by a reload that does not change its limits.
         default_max_tokens: For models added later, of which nobody knows the limit.
+        ledger: Where a row of each call is kept; handed on by a reload that does not change its limits.
+        observers: Who else is told of each call.
     """
 
     def __init__(
@@ -79,10 +94,13 @@ class Gateway:
         residency: Residency,
         vault: Vault | None,
         default_max_tokens: int | None,
+        ledger: Ledger | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.providers = dict(providers)
         self.residency = residency
         self.vault = vault
+        self.ledger = ledger
         self.heartbeat_s = heartbeat_s
         self.registry = ModelRegistry(
             backends,
@@ -97,16 +115,17 @@ class Gateway:
         self._unused = asyncio.Event()
         self._unused.set()
 
-        gateway: Backend = self.registry
-        self._outermost: Backend = Pace(gateway, self._pacing_of)
+        gateway: Answerer = self.registry
+        gateway = Pace(gateway, self._pacing_of)
+        self._outermost = Meter(gateway, [*([ledger] if ledger else []), *observers])
 
     def chat(self, request: ChatRequest) -> Reply:
         """Answer through all policies."""
         return self._outermost.chat(request)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """Embed, within the provider's timeout."""
-        return await self.registry.embed(request)
+        """Embed through all policies."""
+        return await self._outermost.embed(request)
 
     async def count(self, request: ChatRequest) -> int:
         """Tokens of the prompt, as the provider counts them or else estimated; soon, whatever the provider does."""
@@ -138,6 +157,8 @@ class Gateway:
                 await provider.aclose()
         if self.vault is not None and (successor is None or successor.vault is not self.vault):
             await self.vault.aclose()
+        if self.ledger is not None and (successor is None or successor.ledger is not self.ledger):
+            await self.ledger.aclose()
 
     def _pacing_of(self, name: str) -> Pacing:
         config = self.registry.resolve(name).config
@@ -184,6 +205,7 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
         residency=before.residency if before else Residency(),
         vault=vault,
         default_max_tokens=config.default_max_tokens,
+        ledger=_ledger(config, before.ledger if before else None),
     )
 
 
@@ -213,6 +235,16 @@ def _vault(reasoning: Reasoning, before: Vault | None) -> Vault | None:
     if before is not None and before.limits == limits:
         return before
     return Vault(user_state_path("ollama-bridge") / "reasoning.sqlite3", limits)
+
+
+def _ledger(config: Config, before: Ledger | None) -> Ledger | None:
+    wanted = config.ledger
+    if not wanted.keep:
+        return None
+    limits = Limits(wanted.max_mb * 1024 * 1024, wanted.max_days * 86_400)
+    if before is not None and before.limits == limits:
+        return before
+    return Ledger(ledger.default_path(), limits)
 
 
 def _facts_kind(settings: ProviderSettings) -> str:

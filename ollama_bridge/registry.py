@@ -7,7 +7,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ollama_bridge.catalog import CATALOG, SNAPSHOTS, Model, ModelConfig, complete, renamed
-from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
+from ollama_bridge.chat import (
+    Backend,
+    ChatRequest,
+    Counter,
+    Embedder,
+    Embeddings,
+    EmbedRequest,
+    Reply,
+    Target,
+)
 from ollama_bridge.errors import ConfigError, ModelNotFound
 from ollama_bridge.lineage import folded
 from ollama_bridge.names import InvalidName, parse_name
@@ -58,7 +67,7 @@ class ModelRegistry:
         Raises:
             ModelNotFound: No enabled model answers to that name.
         """
-        target = self.resolve(request.model).target
+        target = self._target_of(request)
         return self._backends[target.provider].chat(replace(request, target=target))
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
@@ -68,7 +77,7 @@ class ModelRegistry:
             ModelNotFound: No enabled model answers to that name.
             InvalidRequest: Its provider has no embeddings.
         """
-        target = self.resolve(request.model).target
+        target = self._target_of(request)
         return await self._embedders[target.provider].embed(replace(request, target=target))
 
     async def count(self, request: ChatRequest) -> int:
@@ -123,6 +132,13 @@ class ModelRegistry:
             ModelNotFound: No such model, enabled or not.
         """
         return self._switch(name, enabled=False)
+
+    def _target_of(self, request: ChatRequest | EmbedRequest) -> Target:
+        """Who is to answer, noted on the request's record."""
+        target = self.resolve(request.model).target
+        record = request.record
+        record.model, record.provider, record.target = target.name, target.provider, target.model
+        return target
 
     def _switch(self, name: str, *, enabled: bool) -> Model:
         key = _asked(name)
