@@ -6,17 +6,18 @@ something is asked of it.
 """
 
 import asyncio
-import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
+
+from ollama_bridge import sqlitefile
 
 if TYPE_CHECKING:
     import sqlite3
@@ -206,8 +207,7 @@ class Vault:
             try:
                 return work()
             except (sqlite3.Error, OSError) as exc:
-                code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
-                if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} and attempt < _TRIES:
+                if sqlitefile.is_busy(exc) and attempt < _TRIES:
                     time.sleep(_AGAIN_S)
                     continue
                 if self._uses_disk:
@@ -268,7 +268,7 @@ class _Disk:
 
     def write(self, writes: list[_Write], now_s: float) -> None:
         """All of it or, after an exception, nothing; then as much is deleted as the limits say."""
-        with self._transaction() as connection:
+        with sqlitefile.transaction(self._opened()) as connection:
             for write in writes:
                 for some in _some(write.keys):
                     if write.value is None:
@@ -293,41 +293,11 @@ class _Disk:
     def _opened(self) -> "sqlite3.Connection":
         if self._connection is not None:
             return self._connection
-        import sqlite3  # noqa: PLC0415 - as above
-
-        folder = self._path.parent
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_mode & 0o077:
-            folder.chmod(0o700)
-        # SQLite gives the files beside it the same mode.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600))
-        connection = sqlite3.connect(
-            self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        # A page that becomes free goes back to the file system, or the bound would be no bound.
+        self._connection = sqlitefile.opened(
+            self._path, _SCHEMA, busy_s=_BUSY_S, pragmas=("auto_vacuum = FULL",)
         )
-        try:
-            # A page that becomes free goes back to the file system, or the bound would be no bound.
-            for pragma in ("auto_vacuum = FULL", "journal_mode = WAL", "synchronous = NORMAL"):
-                connection.execute(f"PRAGMA {pragma}").fetchall()
-            connection.execute(f"PRAGMA journal_size_limit = {1024 * 1024}").fetchall()
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.executescript(_SCHEMA)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection = connection
-        return connection
-
-    @contextmanager
-    def _transaction(self) -> "Iterator[sqlite3.Connection]":
-        connection = self._opened()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        return self._connection
 
     def _prune(self, connection: "sqlite3.Connection", now_s: float) -> None:
         connection.execute("DELETE FROM vault WHERE used < ?", (now_s - self._limits.age_s,))

@@ -46,11 +46,15 @@ class Granted:
 
     Args:
         amount: Between `least` and `wanted`: what the emptiest purse still held.
-        spent: What each purse holds now, reservations included, in the order of the purses.
+        spent: What is spent of each purse now, reservations included, in the order of the purses.
+        at_s: When, by the store's clock: what is given back later goes back to where it came from.
+        remote: Whether the state that instances share knows of it, or only this machine's.
     """
 
     amount: int
     spent: tuple[int, ...] = ()
+    at_s: float = 0.0
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +62,15 @@ class Refused:
     """Nothing was taken.
 
     Args:
-        by: The first of the rates and purses that does not hold enough.
+        by: The first of the rates, then of the purses, that does not hold enough.
         left: Units, or nano-dollars, that it still has.
-        retry_after_s: Seconds until it may have enough.
+        retry_after_s: Seconds until it has enough, if nobody else takes of it; None: it never will, because the
+            limit is lower than what is wanted of it.
     """
 
     by: Rate | Purse
     left: int
-    retry_after_s: float
+    retry_after_s: float | None
 
 
 class Store(Protocol):
@@ -76,18 +81,25 @@ class Store(Protocol):
     ) -> Granted | Refused:
         """Take from all of them or from none, whoever else does the same at this moment.
 
+        What is taken counts as spent at once: a process that is killed before it settles has spent all of it. Who
+        stops waiting for this has taken nothing.
+
         Args:
             rates: Each gives its `cost`.
             purses: Each gives the same amount.
             wanted: Nano-dollars to reserve.
-            least: Nano-dollars without which nothing is taken.
+            least: Nano-dollars without which nothing is taken; 0: an empty purse refuses nothing.
         """
         ...
 
-    def settle(self, rates: Sequence[Rate], purses: Sequence[Purse], amount: int) -> None:
-        """Correct what was taken: from now on for this process, in the shared state a moment later.
+    def settle(self, granted: Granted, rates: Sequence[Rate], purses: Sequence[Purse], amount: int) -> None:
+        """Correct what was taken: before whatever this process takes next, and whoever is cancelled meanwhile.
+
+        Nothing falls below zero, and nothing is given back to a window that began after it was taken from. More than
+        was reserved counts even where it is beyond a limit: it is spent.
 
         Args:
+            granted: What `take` said.
             rates: Their `cost` is the difference to what was taken, and may be negative.
             purses: From each of them.
             amount: Nano-dollars: the difference to what was reserved, and may be negative.
@@ -103,11 +115,11 @@ class Store(Protocol):
         ...
 
     async def put(self, key: str, value: bytes, *, ttl_s: float) -> None:
-        """Keep a small value under a key, instead of what is there."""
+        """Keep a small value under a key, instead of what is there; not at all when `ttl_s` is 0."""
         ...
 
     async def claim(self, key: str, *, ttl_s: float) -> bool:
-        """Whether nobody else has claimed this key; if so, it is ours for so long."""
+        """Whether nothing is kept under this key; if so, it is taken (by an empty value) for so long."""
         ...
 
     async def aclose(self) -> None:
