@@ -25,8 +25,8 @@ from ollama_bridge.chat import (
     EmbedRequest,
     Reply,
 )
-from ollama_bridge import ledger
 from ollama_bridge.config import Config, Reasoning
+from ollama_bridge.ledger import ledger_path
 from ollama_bridge.ledger.writer import Ledger
 from ollama_bridge.lineage import folded
 from ollama_bridge.policies.complete import Complete
@@ -244,7 +244,7 @@ def _ledger(config: Config, before: Ledger | None) -> Ledger | None:
     limits = Limits(wanted.max_mb * 1024 * 1024, wanted.max_days * 86_400)
     if before is not None and before.limits == limits:
         return before
-    return Ledger(ledger.default_path(), limits)
+    return Ledger(ledger_path(), limits)
 
 
 def _facts_kind(settings: ProviderSettings) -> str:

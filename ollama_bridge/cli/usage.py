@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 import re
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import fields
@@ -14,7 +16,7 @@ import click
 from ollama_bridge.cli import listing
 from ollama_bridge.cli.options import config_options
 from ollama_bridge.errors import ConfigError
-from ollama_bridge.ledger import default_path
+from ollama_bridge.ledger import ledger_path
 from ollama_bridge.ledger.totals import GROUPS, Totals, UnreadableLedger, totals
 
 _UNITS_S: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -33,7 +35,7 @@ _SHOWN: Final = {
 """Columns for eyes: tokens, dollars, and milliseconds until the first event (the median)."""
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType[float]):
     """A point in time, in seconds since the epoch: `7d` ago, a day, or a day with a time, in the local zone.
 
     Args:
@@ -75,8 +77,7 @@ class Moment(click.ParamType):
 @click.option(
     "--until",
     type=Moment(ends_day=True),
-    default=float("inf"),
-    show_default=False,
+    default=math.inf,
     help="The same; a day is included. Default: now.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
@@ -92,7 +93,7 @@ def usage(by: Sequence[str], since: float, until: float, as_json: bool, as_csv: 
     """
     if as_json and as_csv:
         raise click.UsageError("either --json or --csv")
-    path = default_path()
+    path = ledger_path()
     by = tuple(dict.fromkeys(by))
     try:
         found = totals(path, by, since_s=since, until_s=until) if path.exists() else []
@@ -102,12 +103,11 @@ def usage(by: Sequence[str], since: float, until: float, as_json: bool, as_csv: 
         for row in found:
             click.echo(json.dumps(_facts(by, row), ensure_ascii=False))
     elif as_csv:
-        sheet = csv.writer(click.get_text_stream("stdout"), lineterminator="\n")
+        sheet = csv.writer(sys.stdout, lineterminator="\n")
         sheet.writerow([*by, *(_dollars_instead(each.name) for each in fields(Totals)[1:])])
-        sheet.writerows(_facts(by, row).values() for row in found)
+        sheet.writerows([*_facts(by, row).values()] for row in found)
     elif found and listing.on_a_terminal():
-        (together,) = totals(path, (), since_s=since, until_s=until)
-        _print_table(by, [*found, together])
+        _print_table(by, [*found, *totals(path, (), since_s=since, until_s=until)])
     elif found:
         lines = [(*by, *_SHOWN), *([*_names(row), *_numbers(row)] for row in found)]
         listing.write_columns(lines, numbers=frozenset(range(len(by), len(by) + len(_SHOWN))))
@@ -154,7 +154,6 @@ def _numbers(row: Totals, thousands: str = "") -> list[str]:
 
 
 def _print_table(by: Sequence[str], rows: Sequence[Totals]) -> None:
-    """The last row is that of all together."""
     from rich.console import Console  # noqa: PLC0415 - 0.1 s that a script need not pay
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -165,8 +164,7 @@ def _print_table(by: Sequence[str], rows: Sequence[Totals]) -> None:
     for name in _SHOWN:
         table.add_column(name.replace("_usd", " USD").replace("_", " "), justify="right", no_wrap=True)
     for row in rows:
-        is_last = row is rows[-1]
-        names = ["all", *[""] * (len(by) - 1)] if is_last else _names(row)
+        names = _names(row) or ["all", *[""] * (len(by) - 1)]
         # Text, not str: names may hold what rich takes for markup.
-        table.add_row(*map(Text, [*names, *_numbers(row, ",")]), style="bold" if is_last else "")
+        table.add_row(*map(Text, [*names, *_numbers(row, ",")]), style="" if row.group else "bold")
     Console().print(table)

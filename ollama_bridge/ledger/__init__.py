@@ -10,6 +10,6 @@ from pathlib import Path
 from platformdirs import user_state_path
 
 
-def default_path() -> Path:
+def ledger_path() -> Path:
     """Where the daemons of this user write, and the command line reads."""
     return user_state_path("ollama-bridge") / "ledger.sqlite3"

@@ -117,8 +117,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version != VERSION:
                 raise UnreadableLedger(f"{path}: no ledger of this version of ollama-bridge")
-            # typeshed asks for the protocol of an aggregate that takes anything.
-            connection.create_aggregate("median", 1, _Median)
+            connection.create_aggregate("median", 1, _Median)  # type: ignore[arg-type]  # typeshed: whole numbers only
             yield connection
     except sqlite3.Error as exc:
         raise UnreadableLedger(f"{path}: {exc}") from exc
@@ -130,7 +129,7 @@ class _Median:
     def __init__(self) -> None:
         self._values: list[float] = []
 
-    def step(self, value: float | None) -> None:
+    def step(self, value: float | None, /) -> None:
         if value is not None:
             self._values.append(value)
 

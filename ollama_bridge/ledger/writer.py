@@ -37,9 +37,10 @@ MOST_WAITING: Final = 20_000
 """Rows that wait for a slow disk; more are lost."""
 
 _BUSY_S: Final = 2.0  # another daemon writes to the same file for milliseconds at most
-_TRIES: Final = 5  # at the end; before, what found the file busy goes with the next batch
+_CLOSE_S: Final = 3.0  # at the end, to find the file not busy; before, its rows go with the next batch
 _AGAIN_S: Final = 0.05
 _PRUNED_ROWS: Final = 500  # at a time: a tenth of a megabyte, so that the next batches find room
+_DELETE_OLDEST: Final = "DELETE FROM call WHERE id IN (SELECT id FROM call ORDER BY time, id LIMIT ?)"
 
 
 class Ledger:
@@ -96,8 +97,6 @@ class Ledger:
     # What follows runs in the ledger's thread.
 
     def _flush(self) -> None:
-        import sqlite3  # noqa: PLC0415 - a daemon that is asked nothing does not load it
-
         self._closing.wait(BATCH_S)
         rows: list[Row] = []
         while self._waiting:  # until there are none: who puts one behind others relies on us to see it
@@ -109,7 +108,7 @@ class Ledger:
             return
         try:
             self._write(rows)
-        except (sqlite3.Error, OSError) as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is no reason to stop counting
             if sqlitefile.is_busy(exc):
                 self._waiting.extendleft(reversed(rows))
                 if not self._closing.is_set():
@@ -124,12 +123,12 @@ class Ledger:
             self._lost = 0
 
     def _close(self) -> None:
-        for _ in range(_TRIES):
-            self._flush()
-            if not self._waiting:
-                break
+        until_s = self._monotonic_s() + _CLOSE_S
+        self._flush()
+        while self._waiting and self._monotonic_s() < until_s:
             time.sleep(_AGAIN_S)
-        else:
+            self._flush()
+        if self._waiting:
             self._lose(len(self._waiting), "another program is busy with the file")
         self._disconnect()
 
@@ -148,7 +147,6 @@ class Ledger:
         with sqlitefile.transaction(self._connection) as connection:
             connection.executemany(INSERT, rows)
             connection.execute("DELETE FROM call WHERE time < ?", (self._clock_s() - self.limits.age_s,))
-            oldest = f"SELECT id FROM call ORDER BY time, id LIMIT {_PRUNED_ROWS}"
             while sqlitefile.live_bytes(connection) > self.limits.size_bytes:
-                if not connection.execute(f"DELETE FROM call WHERE id IN ({oldest})").rowcount:  # noqa: S608 - ours
+                if not connection.execute(_DELETE_OLDEST, (_PRUNED_ROWS,)).rowcount:
                     break
