@@ -35,6 +35,9 @@ _COLUMNS: Final = {
 }
 """Names and types; what they mean is said by `record.CallRecord`, tokens and money being those of all its charges."""
 
+_MOST: Final = 2**53
+"""What a provider says may be any number; SQLite holds 64 bits, and adds up no more than that."""
+
 _MAY_BE_UNKNOWN: Final = frozenset({"cost_nusd", "first_ms"})
 
 _DEFINITIONS: Final = ", ".join(
@@ -63,13 +66,13 @@ def row_of(record: CallRecord) -> Row:
         record.provider,
         record.target,
         record.attempts,
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cached_read_tokens,
-        usage.cached_write_tokens,
-        usage.reasoning_tokens,
-        record.cost_nusd,
-        record.saved_nusd,
+        min(usage.input_tokens, _MOST),
+        min(usage.output_tokens, _MOST),
+        min(usage.cached_read_tokens, _MOST),
+        min(usage.cached_write_tokens, _MOST),
+        min(usage.reasoning_tokens, _MOST),
+        None if record.cost_nusd is None else min(record.cost_nusd, _MOST),
+        max(-_MOST, min(record.saved_nusd, _MOST)),
         record.is_estimated,
         record.first_ms,
         record.total_ms,
