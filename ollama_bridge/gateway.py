@@ -5,13 +5,16 @@ what concerns the client.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
+import structlog
 from platformdirs import user_state_path
 
+from ollama_bridge.allowances import Rates
 from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import COMPATIBLE, Model, ModelConfig, complete, facts_kind
@@ -29,19 +32,29 @@ from ollama_bridge.config import Config, Reasoning
 from ollama_bridge.ledger import ledger_path
 from ollama_bridge.ledger.writer import Ledger
 from ollama_bridge.lineage import folded
+from ollama_bridge.policies.billing import Billing
+from ollama_bridge.policies.client_limits import ClientLimits
 from ollama_bridge.policies.complete import Complete
 from ollama_bridge.policies.counting import Counting
 from ollama_bridge.policies.infill import FillByChat
 from ollama_bridge.policies.meter import Meter, Observer
 from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.recall import Recall
+from ollama_bridge.policies.terms import Book, Seller
+from ollama_bridge.policies.till import Till
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.registry import ModelRegistry, Residency
 from ollama_bridge.sqlitefile import Limits
+from ollama_bridge.store.embedded import EmbeddedStore
+from ollama_bridge.store.link import RedisLink
+from ollama_bridge.store.remote import RemoteStore
+from ollama_bridge.store.shelf import Store
 from ollama_bridge.vault import Vault
 
 _NEVER_SEAL: Final = frozenset({COMPATIBLE, "ollama", "demo"})
 """Kinds of providers, as far as facts go, whose replies hold nothing that they want back."""
+
+log = structlog.get_logger(__name__)
 
 COUNT_WITHIN_S: Final = 3.0
 """Seconds for a provider to count a prompt's tokens before they are estimated."""
@@ -63,6 +76,14 @@ def guard(
     return Timeout(backend, first_s=first_s, idle_s=idle_s)
 
 
+class Guarded:
+    """One provider's chat and its embeddings, each with its own guards, as one: for the policies around both."""
+
+    def __init__(self, backend: Backend, embedder: Embedder) -> None:
+        self.chat = backend.chat
+        self.embed = embedder.embed
+
+
 class Gateway:
     """One configuration, ready to answer. A reload makes a new one; the old one lives as long as it is used.
 
@@ -76,6 +97,11 @@ class Gateway:
         heartbeat_s: Seconds of silence after which a streamed answer shows that it lives; 0: never.
         residency: What was used and until when; handed on by a reload.
         vault: What providers want back with later turns; handed on by a reload that does not change its limits.
+        link: To Redis, if there is one; handed on by a reload that does not change its address.
+        store: What limits and budgets count in; handed on likewise. None: nothing is limited.
+        book: What each model costs, and how much of it may be had.
+        till: What that is taken from, if anything is limited; handed on as long as `store` is.
+        client_limits: How often each client key, and each address, may ask.
         default_max_tokens: For models added later, of which nobody knows the limit.
         ledger: Where a row of each call is kept; handed on by a reload that does not change its limits.
         observers: Who else is told of each call.
@@ -93,6 +119,11 @@ class Gateway:
         heartbeat_s: float,
         residency: Residency,
         vault: Vault | None,
+        link: RedisLink | None,
+        store: Store | None,
+        book: Book,
+        till: Till | None,
+        client_limits: Mapping[Literal["key", "address"], Rates],
         default_max_tokens: int | None,
         ledger: Ledger | None = None,
         observers: Sequence[Observer] = (),
@@ -101,6 +132,10 @@ class Gateway:
         self.residency = residency
         self.vault = vault
         self.ledger = ledger
+        self.link = link
+        self.store = store
+        self.till = till
+        self._book = book
         self.heartbeat_s = heartbeat_s
         self.registry = ModelRegistry(
             backends,
@@ -116,6 +151,9 @@ class Gateway:
         self._unused.set()
 
         gateway: Answerer = self.registry
+        if client_limits and till is not None:
+            by_key, by_address = client_limits.get("key"), client_limits.get("address")
+            gateway = ClientLimits(gateway, till, by_key=by_key, by_address=by_address)
         gateway = Pace(gateway, self._pacing_of)
         self._outermost = Meter(gateway, [*([ledger] if ledger else []), *observers])
 
@@ -144,9 +182,12 @@ class Gateway:
                 self._unused.set()
 
     async def warm(self) -> None:
-        """Load every provider's SDK, one after the other, so that no client waits for it."""
+        """Load every provider's SDK, one after the other, and open the store, so that no client waits for it."""
         for provider in self.providers.values():
             await provider.warm()
+        if self.store is not None:
+            await self.store.spent(())
+        await self._look_up_prices()
 
     async def retire(self, successor: "Gateway | None" = None) -> None:
         """Once the last answer is out, close what `successor` has not taken over."""
@@ -159,6 +200,18 @@ class Gateway:
             await self.vault.aclose()
         if self.ledger is not None and (successor is None or successor.ledger is not self.ledger):
             await self.ledger.aclose()
+        if self.store is not None and (successor is None or successor.store is not self.store):
+            await self.store.aclose()
+        if self.link is not None and (successor is None or successor.link is not self.link):
+            await self.link.aclose()
+
+    async def _look_up_prices(self) -> None:
+        """Once, so that no client waits for it; and tell the operator what no budget can pay for."""
+        if unpayable := await self._book.unpayable(self.registry.models(), time.time()):
+            log.warning(
+                "nobody knows what these models cost, and so no budget pays for them: set models[].price",
+                models=unpayable,
+            )
 
     def _pacing_of(self, name: str) -> Pacing:
         config = self.registry.resolve(name).config
@@ -184,29 +237,60 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
         name: known[name] if name in known and known[name].settings == wanted else LazyProvider(wanted)
         for name, wanted in settings.items()
     }
-    silence_s = {name: _silence_s(config, name) for name in providers}
     vault = _vault(config.reasoning, before.vault if before else None)
-    return Gateway(
+    link = _link(config.state, before.link if before else None)
+    store = _store(config, link, before)
+    till = before.till if before and before.store is store else Till(store) if store else None
+    models = [_completed(model, settings, config.default_max_tokens) for model in folded(config.models)]
+    book = Book(
+        models,
+        {name: _seller(config, each) for name, each in settings.items()},
+        find=lambda name: gateway.registry.resolve(name),  # noqa: PLW0108 - it is made after what it holds
+        budgets=config.budgets,
+    )
+    answerers = {
+        name: Billing(_guarded(config, provider, vault), book.of, till)
+        for name, provider in providers.items()
+    }
+    gateway = Gateway(
         providers,
-        {
-            name: guard(
-                provider,
-                vault if _may_seal(settings[name]) else None,
-                fills=partial(fim.fills, settings[name]),
-                silence_s=silence_s[name],
-            )
-            for name, provider in providers.items()
-        },
-        {name: EmbedTimeout(provider, within_s=silence_s[name][0]) for name, provider in providers.items()},
+        answerers,
+        answerers,
         {name: Counting(provider, within_s=COUNT_WITHIN_S) for name, provider in providers.items()},
-        [_completed(model, settings, config.default_max_tokens) for model in folded(config.models)],
+        models,
         pacing=Pacing(config.streaming.chunk_size, config.streaming.delay_ms / 1000),
         heartbeat_s=config.streaming.heartbeat_s,
         residency=before.residency if before else Residency(),
         vault=vault,
+        link=link,
+        store=store,
+        book=book,
+        till=till,
+        client_limits=config.limits,
         default_max_tokens=config.default_max_tokens,
         ledger=_ledger(config, before.ledger if before else None),
     )
+    return gateway
+
+
+def _guarded(config: Config, provider: LazyProvider, vault: Vault | None) -> Guarded:
+    settings = provider.settings
+    silence_s = _silence_s(config, settings.name)
+    return Guarded(
+        guard(
+            provider,
+            vault if _may_seal(settings) else None,
+            fills=partial(fim.fills, settings),
+            silence_s=silence_s,
+        ),
+        EmbedTimeout(provider, within_s=silence_s[0]),
+    )
+
+
+def _seller(config: Config, settings: ProviderSettings) -> Seller:
+    provider = config.providers[settings.name]
+    allowed = Rates(**{name: getattr(provider, name) for name in Rates.model_fields})
+    return Seller(_facts_kind(settings), settings.base_url, allowed)
 
 
 def _may_seal(settings: ProviderSettings) -> bool:
@@ -245,6 +329,31 @@ def _ledger(config: Config, before: Ledger | None) -> Ledger | None:
     if before is not None and before.limits == limits:
         return before
     return Ledger(ledger_path(), limits)
+
+
+def _link(url: str, before: RedisLink | None) -> RedisLink | None:
+    if before is not None and before.url == url:
+        return before
+    return RedisLink(url) if url else None
+
+
+def _store(config: Config, link: RedisLink | None, before: Gateway | None) -> Store | None:
+    if link is None and not _limits_something(config):
+        return None
+    if before is not None and before.store is not None and before.link is link:
+        return before.store
+    local = EmbeddedStore(user_state_path("ollama-bridge") / "state.sqlite3")
+    return RemoteStore(link, local) if link else local
+
+
+def _limits_something(config: Config) -> bool:
+    limited = (*config.providers.values(), *config.models)
+    return bool(
+        config.limits
+        or config.budgets
+        or any(model.budget for model in config.models)
+        or any(getattr(each, name) for each in limited for name in Rates.model_fields)
+    )
 
 
 def _facts_kind(settings: ProviderSettings) -> str:

@@ -56,7 +56,7 @@ class CallRecord:
         target: The model that answered, as its provider knows it.
         attempts: How often a provider was asked.
         charges: What may be billed, in order; usually one.
-        told: What the provider has said so far of the attempt under way; a client that leaves is billed by it.
+        told: What the provider had said of the last attempt's tokens when it ended; a client that leaves is billed by it.
         cached: Whether no provider was asked.
         outcome: How it ended.
         began_s: Seconds since the epoch.

@@ -136,7 +136,7 @@ async def test_rows_are_there_a_moment_later(path, monkeypatch):
     for number in range(3):
         ledger(CallRecord(request_id=str(number)))
         async with asyncio.timeout(20):
-            while not path.exists() or len(await asyncio.to_thread(written, path)) <= number:
+            while not path.exists() or len(await asyncio.to_thread(written, path)) <= number:  # noqa: ASYNC110 - a file
                 await asyncio.sleep(0.005)
     await ledger.aclose()
     assert [row["request_id"] for row in rows(path)] == ["0", "1", "2"]

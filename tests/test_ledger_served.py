@@ -9,10 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 import embedders
+from journal import journal
 from ollama_bridge.config import Config
-from ollama_bridge.errors import RateLimited
 from ollama_bridge.ledger import ledger_path
-from ollama_bridge.registry import ModelRegistry
 from running import ask, connect, request, running
 from upstream import Upstream
 from wires import WIRES, Said
@@ -63,8 +62,8 @@ async def test_every_surface_has_its_row(wire):
     """Streamed or not, with what the provider's own bytes say, and the name that the log has for the request."""
     asked = [(path, stream) for path in SURFACES for stream in (True, False)]
     began_s = time.time()
-    async with bridge(wire) as (daemon, _):
-        with capture_logs() as logged:
+    with capture_logs() as logged:
+        async with bridge(wire) as (daemon, _):
             for path, stream in asked:
                 body = {"model": "M", "stream": stream, **SURFACES[path]}
                 assert (await ask(daemon.url, "POST", path, body)).status == 200
@@ -93,24 +92,11 @@ async def test_every_surface_has_its_row(wire):
 
 async def test_the_log_and_the_ledger_have_one_name_for_a_call():
     """So that a row leads to the lines about it."""
-    names = []
-
-    def remember(_, __, event):
-        names.append(event.get("request_id"))
-        return event
-
-    from structlog import configure, contextvars, get_config
-
-    before = get_config()["processors"]
-    configure(processors=[contextvars.merge_contextvars, remember, *before])
-    try:
+    with journal() as written:
         async with bridge(WIRES[0]) as (daemon, _):
             await ask(daemon.url, "POST", "/api/chat", {"model": "m", **CHAT})
-    finally:
-        configure(processors=before)
-    (row,) = rows()
-    assert row["request_id"]
-    assert row["request_id"] in names
+    (line,) = (line for line in written.lines if line["event"] == "request")
+    assert [row["request_id"] for row in rows()] == [line["request_id"]]
 
 
 @pytest.mark.parametrize("path", ["/api/embed", "/api/embeddings", "/v1/embeddings"])
@@ -169,8 +155,8 @@ async def test_a_provider_that_fails_has_its_row(stream):
     wire = WIRES[2]
     half = {"body": wire.stream(ANSWER)[: len(wire.stream(ANSWER)) // 2], "then": "cut"}
     question = {"model": "m", **CHAT, "stream": stream}
-    async with bridge(wire, {"body": b"{}", "status": 500}, half) as (daemon, _):
-        with capture_logs() as logged:
+    with capture_logs() as logged:
+        async with bridge(wire, {"body": b"{}", "status": 500}, half) as (daemon, _):
             assert (await ask(daemon.url, "POST", "/api/chat", question)).status == 502
             assert (await ask(daemon.url, "POST", "/api/chat", question)).status == (200 if stream else 502)
     assert [line["outcome"] for line in logged if line["event"] == "request"] == ["failed", "failed"]
@@ -183,16 +169,12 @@ async def test_a_provider_that_fails_has_its_row(stream):
     assert (cut["outcome"], cut["first_ms"] is not None) == ("failed", True)
 
 
-async def test_a_limit_of_ours_has_its_row(monkeypatch):
-    """Of whatever policy: the client reads 429."""
-
-    def limited(self, asked):
-        raise RateLimited("no more today", retry_after_s=60)
-
-    monkeypatch.setattr(ModelRegistry, "chat", limited)
-    async with bridge(WIRES[0]) as (daemon, _):
-        assert (await ask(daemon.url, "POST", "/api/chat", {"model": "m", **CHAT})).status == 429
-    (row,) = rows()
+async def test_a_limit_of_ours_has_its_row():
+    """The client reads 429; nobody was asked, and nothing was paid."""
+    async with bridge(WIRES[0], limits={"address": {"requests_per_minute": 1}}) as (daemon, _):
+        for status in (200, 429):
+            assert (await ask(daemon.url, "POST", "/api/chat", {"model": "m", **CHAT})).status == status
+    _, row = rows()
     assert part(row, "outcome", "asked", "model", "provider", "cost_nusd") == {
         "outcome": "limited",
         "asked": "m:latest",
@@ -284,8 +266,8 @@ async def test_no_word_of_a_conversation_and_no_key_is_in_the_file():
     """Nor in what SQLite keeps beside it."""
     async with bridge(WIRES[0], clients={"laptop": KEY}) as (daemon, _):
         for path, body in SURFACES.items():
-            body = {"model": "m", **body}
-            assert (await ask(daemon.url, "POST", path, body, {"x-api-key": KEY})).status == 200
+            question = {"model": "m", **body}
+            assert (await ask(daemon.url, "POST", path, question, {"x-api-key": KEY})).status == 200
     assert len(rows()) == len(SURFACES)
     for file in ledger_path().parent.glob("ledger*"):
         written = file.read_bytes()

@@ -11,7 +11,7 @@ from anthropic import AsyncAnthropic, AsyncStream
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.anthropic_request import prepare
 from ollama_bridge.backends.anthropic_thinking import Thoughts
-from ollama_bridge.backends.bursts import read_all
+from ollama_bridge.backends.bursts import read_all, told
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.sdk import (
     REHEARSAL_URL,
@@ -78,7 +78,7 @@ class AnthropicBackend:
         prepared = prepare(request)
         content = encode(prepared.body)
         reader = Reader(self._failures, model, prepared.tool_names)
-        with self._failures.mapped(model):
+        with self._failures.mapped(model), told(request.record, reader):
             stream = await self._post(self._url, content, prepared.headers)
             async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
                 async for batch in batches:
@@ -200,6 +200,10 @@ class Reader:
         handler = self._handlers.get(kind)
         return handler(payload) if handler else ()
 
+    def usage(self) -> Usage | None:
+        """What the provider has told so far of the tokens; None before the reply has begun."""
+        return _usage(self._usage) if self._usage else None
+
     def _block_delta(self, payload: dict[str, Any]) -> Iterable[Event]:
         delta = payload["delta"]
         kind = delta["type"]
@@ -303,5 +307,6 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
         output_tokens=usage.get("output_tokens") or 0,
         cached_read_tokens=read,
         cached_write_tokens=written,
+        cached_hour_tokens=(usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0,
         reasoning_tokens=(usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
     )

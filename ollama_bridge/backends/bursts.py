@@ -1,11 +1,12 @@
 """What a provider sends, taken as it arrives: one read is one burst, and after the last comes the end of the body."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
-from ollama_bridge.events import Event, Finish
+from ollama_bridge.events import Event, Finish, Usage
+from ollama_bridge.record import CallRecord
 
 
 def read_all(
@@ -26,6 +27,14 @@ def read_all(
     return said, None
 
 
+class Counts(Protocol):
+    """Knows what the provider has told of a reply's tokens."""
+
+    def usage(self) -> Usage | None:
+        """So far; None: nothing yet."""
+        ...
+
+
 class Reader(Protocol):
     """Turns a provider's payloads into events; sans I/O."""
 
@@ -36,6 +45,16 @@ class Reader(Protocol):
     def close(self) -> Iterable[Event]:
         """What is left to say when the stream has ended."""
         ...
+
+
+@contextmanager
+def told(record: CallRecord, reader: Counts) -> Iterator[None]:
+    """Note what the provider told, however the reply ends: one that is broken off may be billed all the same."""
+    try:
+        yield
+    finally:
+        with suppress(AttributeError, TypeError):  # numbers that are none
+            record.told = reader.usage()
 
 
 async def bursts(

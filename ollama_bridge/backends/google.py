@@ -23,7 +23,7 @@ from google import genai
 from google.genai import types
 
 from ollama_bridge.backends import ProviderSettings, google_embed
-from ollama_bridge.backends.bursts import bursts
+from ollama_bridge.backends.bursts import bursts, told
 from ollama_bridge.backends.embedding import embed_in_parts, read_reply, whole_reply
 from ollama_bridge.backends.failures import clean
 from ollama_bridge.backends.google_failures import ERROR_STATUSES, SDK_ERRORS, GoogleFailures
@@ -89,7 +89,7 @@ class GoogleBackend:
             logprobs=request.logprobs,
         )
         body = encode(params.body)
-        with self._failures.mapped(model):
+        with self._failures.mapped(model), told(request.record, reader):
             async with (
                 aclosing(path.frames(model, body)) as frames,
                 aclosing(bursts(reader, frames, request.progress)) as said,

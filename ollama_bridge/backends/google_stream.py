@@ -134,6 +134,10 @@ class GenerateReader:
         sealed = seal(SIGNED, self._model, self._signed)
         return [*explanation, Finish(reason, self._counted(), self._finish, sealed)]
 
+    def usage(self) -> Usage | None:
+        """What the provider has told so far of the tokens: it does with every frame."""
+        return self._counted() if self._usage else None
+
     def _read(self, frame: Any) -> list[Event]:
         events: list[Event] = []
         if "error" in frame:

@@ -20,7 +20,7 @@ from ollama_bridge.backends import (
     openai_fim,
     responses,
 )
-from ollama_bridge.backends.bursts import read_all
+from ollama_bridge.backends.bursts import Counts, Reader, read_all, told
 from ollama_bridge.backends.embedding import embed_in_parts, read_reply, whole_reply
 from ollama_bridge.backends.failures import ERROR_TYPES, Failures
 from ollama_bridge.backends.openai_wire import Prepared
@@ -72,12 +72,8 @@ _CONTINUE: Final = Message(
 """Behind a conversation that ends with the assistant, for models that want the last word to be the user's."""
 
 
-class _Reader(Protocol):
+class _Reader(Reader, Counts, Protocol):
     done: bool
-
-    def feed(self, chunk: Any, /) -> Iterable[Event]: ...
-
-    def close(self) -> Iterable[Event]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +144,7 @@ class OpenAIBackend:
         )
         words = StopWords(prepared.stops) if prepared.stops else None
         feed = reader.feed if words is None else _filtered(reader, words)
-        with self._failures.mapped(model):
+        with self._failures.mapped(model), told(request.record, reader):
             stream = await self._post(url, content)
             async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
                 async for batch in batches:

@@ -250,6 +250,10 @@ class ChatReader:
         events.append(Finish(reason, _usage(self._usage), detail=self._finish))
         return events
 
+    def usage(self) -> Usage | None:
+        """What the provider has told so far of the tokens; some do with every chunk."""
+        return _usage(self._usage) if self._usage else None
+
     def _reason(self) -> FinishReason | None:
         return FINISH_REASONS.get(self._finish.lower())
 

@@ -209,6 +209,7 @@ class ResponsesReader:
         self._has_half_call = False
         self._refused = False
         self._thought = False
+        self._usage: dict[str, Any] = {}
 
     def feed(self, event: Any) -> Iterable[Event]:
         """Our events for one of theirs.
@@ -227,6 +228,10 @@ class ResponsesReader:
     def close(self) -> Iterable[Event]:
         """The stream has ended; whoever ends a reply here says so in an event of its own."""
         return ()
+
+    def usage(self) -> Usage | None:
+        """What the provider has told of the tokens: only at the end, but also at a bad one."""
+        return _usage(self._usage) if self._usage else None
 
     def _text(self, event: dict[str, Any]) -> Iterable[Event]:
         text = event["delta"]
@@ -306,6 +311,7 @@ class ResponsesReader:
         return (finish,)
 
     def _failed(self, event: dict[str, Any]) -> Iterable[Event]:
+        self._usage = event["response"].get("usage") or {}
         raise self._failures.told(event["response"].get("error") or {}, self._model)
 
     def _error(self, event: dict[str, Any]) -> Iterable[Event]:

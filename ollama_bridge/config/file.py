@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from ollama_bridge.catalog import ModelConfig
 from ollama_bridge.config.faults import faults, suggestion
+from ollama_bridge.config.instead import instead_faults
 from ollama_bridge.config.schema import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, KEYLESS_KINDS, Config, KeyPath
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.lineage import BrokenLineage, folded, key_of, places
@@ -211,10 +212,12 @@ class _Assembly:
         self._origins.update({("models", first + number): CATALOGUE for number in range(len(offered))})
         models = written.models + offered
         try:
-            folded(models)
+            whole = folded(models)
         except BrokenLineage as exc:
             _, origin = self._place(("models", exc.index, "from"))
             raise ConfigError(f"{origin}: {exc}") from None
+        for place, message in instead_faults(written, whole):
+            raise ConfigError(f"{self._place(place)[1]}: {message}")
         return Loaded(written.model_copy(update={"models": models}), self._origins)
 
     def _take_variables(self) -> None:

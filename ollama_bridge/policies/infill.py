@@ -12,7 +12,7 @@ from ollama_bridge.infill import DEFAULT_TOKENS
 from ollama_bridge.policies.middle import Middle
 
 _TEMPERATURE: Final = 0.2
-_THOUGHT_TOKENS: Final = 1024
+THOUGHT_TOKENS: Final = 1024
 """Added to the limit of a model that cannot be kept from thinking: what it thinks counts against it."""
 
 _SYSTEM: Final = (
@@ -134,7 +134,7 @@ def _options(request: ChatRequest) -> dict[str, Any]:
     limit = int(options.get("num_predict", -1))
     limit = limit if limit > 0 else DEFAULT_TOKENS
     is_quiet = not rules.thinking or rules.thinking & {"disabled", "between_tools"} or "none" in rules.efforts
-    options["num_predict"] = limit if is_quiet else limit + _THOUGHT_TOKENS
+    options["num_predict"] = limit if is_quiet else limit + THOUGHT_TOKENS
     if "temperature" in rules.accepts:
         options.setdefault("temperature", _TEMPERATURE)
     return options

@@ -1,0 +1,178 @@
+"""Whose limits and budgets there are, and in which words they refuse. Pure."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Final, Literal, TypeAlias
+from urllib.parse import quote
+
+from ollama_bridge import allowances
+from ollama_bridge.allowances import NUSD_PER_USD, Budget
+from ollama_bridge.errors import RateLimited
+from ollama_bridge.store.shelf import Purse, Rate, Refused
+
+Span: TypeAlias = Literal["hourly", "daily", "monthly"]
+
+_SPANS: Final[tuple[Span, ...]] = ("hourly", "daily", "monthly")
+_WINDOWS: Final[Mapping[int, str]] = {60: "minute", 3600: "hour", 86_400: "day"}
+_REQUESTS: Final = (
+    ("requests_per_minute", 60),
+    ("requests_per_hour", 3600),
+    ("requests_per_day", 86_400),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How often somebody may ask.
+
+    Args:
+        key: Whose, in the store: `model/claude:latest`.
+        whose: Whose, for people: `model 'claude'`.
+        requests: One of each.
+        tokens: Of the question and the answer together.
+        elsewhere: Whether another model may still answer.
+    """
+
+    key: str
+    whose: str
+    requests: tuple[Rate, ...]
+    tokens: tuple[Rate, ...]
+    elsewhere: bool = False
+
+    @classmethod
+    def of(
+        cls, key: str, whose: str, allowed: allowances.Rates | None, *, elsewhere: bool = False
+    ) -> "Limits | None":
+        """What `allowed` says; None: nothing."""
+        if allowed is None:
+            return None
+        key = printable(key)
+        requests = tuple(
+            Rate(f"{key}/requests/{window_s}", most, window_s)
+            for name, window_s in _REQUESTS
+            if (most := getattr(allowed, name)) is not None
+        )
+        most = allowed.tokens_per_minute
+        tokens = () if most is None else (Rate(f"{key}/tokens/60", most, 60),)
+        return cls(key, whose, requests, tokens, elsewhere) if requests or tokens else None
+
+    def taking(self, tokens: int) -> tuple[Rate, ...]:
+        """A request of so many tokens. One that is larger than all of a window has one to itself."""
+        return (*self.requests, *(replace(rate, cost=min(tokens, rate.limit)) for rate in self.tokens))
+
+    def refusal(self, by: Rate, retry_after_s: float | None, now_s: float) -> RateLimited:
+        """What to raise."""
+        unit = "tokens" if by.key.endswith("/tokens/60") else "requests"
+        again = f": ask again at {_moment(now_s + retry_after_s)}" if retry_after_s is not None else ""
+        return RateLimited(
+            f"{self.whose} is limited to {by.limit} {unit} a {_WINDOWS[by.window_s]}{again}",
+            elsewhere=self.elsewhere,
+            retry_after_s=retry_after_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whose money a call is paid from.
+
+    Args:
+        key: Whose, in the store: `all`, `key/…`, `model/claude:latest`.
+        whose: Whose, for people, behind "the daily budget": `of model 'claude'`.
+        budget: How much.
+        elsewhere: Whether another model may still answer.
+    """
+
+    key: str
+    whose: str
+    budget: Budget
+    elsewhere: bool = False
+
+    def drawers(self, now_s: float) -> tuple["Drawer", ...]:
+        """Its purses of this moment."""
+        return tuple(
+            Drawer(self, span, Purse(f"{printable(self.key)}/{span}/{label}", nusd(limit), until_s))
+            for span in _SPANS
+            if (limit := getattr(self.budget, span)) is not None
+            for label, until_s in (_window(span, int(now_s // 3600)),)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Drawer:
+    """One purse, and whose it is."""
+
+    account: Account
+    span: Span
+    purse: Purse
+
+    @property
+    def words(self) -> str:
+        """`daily budget of 5 USD of model 'claude'`."""
+        return f"{self.span} budget of {usd(self.purse.limit)} USD {self.account.whose}"
+
+    def refusal(self, refused: Refused, least_nusd: int, now_s: float) -> RateLimited:
+        """What to raise. It tells nothing of what others spent."""
+        resets = f"it begins anew at {_moment(self.purse.until_s)}"
+        if least_nusd > self.purse.limit:
+            problem = f"the {self.words} cannot pay for this request, which may cost {_about(least_nusd)} USD"
+        else:
+            problem = (
+                f"the {self.words} is used up: too little is left for this request, which may cost "
+                f"{_about(least_nusd)} USD; {resets}"
+            )
+        return RateLimited(
+            problem,
+            elsewhere=self.account.elsewhere,
+            instead=self.account.budget.instead,
+            retry_after_s=None if refused.retry_after_s is None else max(1.0, self.purse.until_s - now_s),
+        )
+
+
+def nusd(amount: Decimal) -> int:
+    """USD in nano-dollars, what is less than one left out."""
+    return int(amount * NUSD_PER_USD)
+
+
+def usd(amount: int) -> str:
+    """Nano-dollars in USD, without zeros at the end."""
+    return f"{(Decimal(amount) / NUSD_PER_USD).normalize():f}"
+
+
+def _about(amount: int) -> str:
+    """The same, rounded up to what people want to read."""
+    return usd(-(-amount // 10**5) * 10**5)
+
+
+def printable(key: str) -> str:
+    """A key for the store: names that people choose may hold anything."""
+    return key if key.isascii() and key.isprintable() else quote(key, safe="/:")
+
+
+def stated(*limits: Limits | None) -> tuple[Limits, ...]:
+    """Those that there are."""
+    return tuple(one for one in limits if one is not None)
+
+
+def owner(limits: Sequence[Limits], rate: Rate) -> Limits:
+    """Whose of these a rate is."""
+    return next(one for one in limits if rate.key.startswith(f"{one.key}/"))
+
+
+@functools.lru_cache(maxsize=16)
+def _window(span: Span, hour: int) -> tuple[str, float]:
+    """The name of the window in which an hour of the epoch lies, and when it ends."""
+    now = datetime.fromtimestamp(hour * 3600, UTC)
+    if span == "hourly":
+        return now.strftime("%Y-%m-%dT%H"), (hour + 1) * 3600.0
+    day = now.replace(hour=0)
+    if span == "daily":
+        return day.strftime("%Y-%m-%d"), (day + timedelta(days=1)).timestamp()
+    following = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return day.strftime("%Y-%m"), following.timestamp()
+
+
+def _moment(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
