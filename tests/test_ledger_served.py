@@ -99,6 +99,21 @@ async def test_the_log_and_the_ledger_have_one_name_for_a_call():
     assert [row["request_id"] for row in rows()] == [line["request_id"]]
 
 
+async def test_what_a_call_costs_is_in_its_row_and_in_the_log():
+    """In whole nano-dollars, and in dollars."""
+    async with Upstream() as upstream:
+        upstream.reply(WIRES[0].stream(ANSWER))
+        config = WIRES[0].config(upstream.url)
+        config["models"][0]["price"] = {"input": 3, "output": 15}
+        with capture_logs() as logged:
+            async with running(Config.model_validate(config)) as daemon:
+                await ask(daemon.url, "POST", "/api/chat", {"model": "m", **CHAT})
+    assert [part(row, "cost_nusd", "is_estimated") for row in rows()] == [
+        {"cost_nusd": 11 * 3000 + 7 * 15_000, "is_estimated": 0}
+    ]
+    assert [line["cost_usd"] for line in logged if line["event"] == "request"] == [0.000138]
+
+
 @pytest.mark.parametrize("path", ["/api/embed", "/api/embeddings", "/v1/embeddings"])
 async def test_embeddings_have_their_rows(path):
     """There is no first event, and there are no tokens of an answer."""
@@ -208,6 +223,8 @@ async def test_a_client_that_leaves_has_its_row(stream, when):
         assert row["first_ms"] is None
     elif stream:
         assert row["first_ms"] > 0
+        assert row["input_tokens"] == 11, "which the provider had said by then"
+        assert row["is_estimated"] == 1
     assert [line["outcome"] for line in logged if line["event"] == "request"] == ["left"]
 
 

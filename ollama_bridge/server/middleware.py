@@ -77,8 +77,10 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
 def _said_of(record: CallRecord) -> dict[str, object]:
     """What the log says of a call beside its status; nothing that goes without saying."""
     said: dict[str, object] = {}
+    if record.outcome == "answered" or record.first_ms is not None:
+        said["answered_by"] = record.model or record.asked
     if record.provider:
-        said |= {"answered_by": record.model, "provider": record.provider}
+        said["provider"] = record.provider
     if record.attempts > 1:
         said["attempts"] = record.attempts
     if record.charges:
