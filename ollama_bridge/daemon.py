@@ -100,7 +100,7 @@ class Daemon:
 
     async def run(self, config: Config) -> None:
         """Serve until `stop` is called or a signal says so."""
-        config.server.refuse_open_door()
+        config.refuse_open_door()
         listeners = bind(config.server.host, config.server.port)
         self._config = config
         self._gateway = assemble(config)
@@ -166,7 +166,7 @@ class Daemon:
         if {provider.kind or name for name, provider in config.providers.items()} == {"demo"}:
             keys = ", ".join(variables[0] for variables in API_KEY_VARIABLES.values())
             log.info("only the demo model answers until a key is set", names=keys)
-        if config.server.reaches_others and not config.server.api_keys:
+        if config.server.reaches_others and not config.demands_keys:
             log.warning(
                 "other machines can reach this port, and spend on your keys; AUTH_TOKEN demands a key of them"
             )
@@ -222,7 +222,7 @@ class Daemon:
         notify("RELOADING=1")
         try:
             new = await asyncio.to_thread(self._load)
-            new.server.refuse_open_door()
+            new.refuse_open_door()
             old = self._config
             if new != old:
                 before, self._gateway = self._gateway, assemble(new, self._gateway)
@@ -346,8 +346,10 @@ def _fixed(server: Server) -> tuple[object, ...]:
 
 
 def _door(config: Config) -> Door:
+    nameless = dict.fromkeys(config.server.api_keys, "")
+    named = {key: name for name, key in config.clients.items()}
     return Door(
         Origins(config.server.origins),
         checks_host=not config.server.reaches_others,
-        digests=tuple(digest_of(key.get_secret_value()) for key in config.server.api_keys),
+        keys={digest_of(key.get_secret_value()): name for key, name in (nameless | named).items()},
     )

@@ -6,7 +6,7 @@ SQLite, in Redis and here.
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, TypeAlias
 
 from ollama_bridge.events import Usage
@@ -81,3 +81,28 @@ class CallRecord:
     began_s: float = field(default_factory=time.time)
     first_ms: float | None = None
     total_ms: float = 0.0
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all charges together."""
+        if len(self.charges) == 1:
+            return self.charges[0].usage
+        kinds = (each.name for each in fields(Usage))
+        return Usage(*(sum(getattr(charge.usage, kind) for charge in self.charges) for kind in kinds))
+
+    @property
+    def cost_nusd(self) -> int | None:
+        """Nano-dollars of all charges together, as far as they are known; None: of none, though there are some."""
+        known = [charge.cost_nusd for charge in self.charges if charge.cost_nusd is not None]
+        return sum(known) if known or not self.charges else None
+
+    @property
+    def saved_nusd(self) -> int:
+        """Nano-dollars that prompt caches saved."""
+        return sum(charge.saved_nusd for charge in self.charges)
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether tokens are estimated, or the price of some is not known."""
+        unknown = {charge.cost_nusd is None for charge in self.charges}
+        return len(unknown) > 1 or any(charge.is_estimated for charge in self.charges)

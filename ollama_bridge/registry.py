@@ -7,7 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ollama_bridge.catalog import CATALOG, SNAPSHOTS, Model, ModelConfig, complete, renamed
-from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
+from ollama_bridge.chat import (
+    Backend,
+    ChatRequest,
+    Counter,
+    Embedder,
+    Embeddings,
+    EmbedRequest,
+    Reply,
+)
 from ollama_bridge.errors import ConfigError, ModelNotFound
 from ollama_bridge.lineage import folded, key_of
 from ollama_bridge.names import InvalidName, parse_name

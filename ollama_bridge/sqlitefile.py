@@ -6,13 +6,30 @@ All of this may wait for a disk, and belongs into a thread.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import sqlite3
 
+SHRINKING: Final = ("auto_vacuum = FULL",)
+"""Pragmas of a file with a bound: a page that becomes free goes back to the file system."""
+
 _JOURNAL_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is kept in a file.
+
+    Args:
+        size_bytes: On disk, all in all; what is oldest, or was used longest ago, goes first.
+        age_s: Seconds after which it is gone.
+    """
+
+    size_bytes: int
+    age_s: float
 
 
 def opened(
@@ -53,6 +70,15 @@ def opened(
         connection.close()
         raise
     return connection
+
+
+def live_bytes(connection: "sqlite3.Connection") -> int:
+    """How large a shrinking file will be, once what is under way is done."""
+    pages, free, size = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
 
 
 @contextmanager

@@ -46,6 +46,8 @@ def estimate_tokens(messages: Iterable[Message], tools: Iterable[Tool] = ()) -> 
 def text_tokens(text: str) -> int:
     """Tokens of a piece of text, such as an answer so far; 0 of nothing."""
     return -(-_size(text) // BYTES_PER_TOKEN)
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """How long a prompt is.

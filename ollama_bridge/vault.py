@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 
 from ollama_bridge import sqlitefile
+from ollama_bridge.sqlitefile import Limits
 
 if TYPE_CHECKING:
     import sqlite3
@@ -49,19 +50,6 @@ CREATE INDEX IF NOT EXISTS vault_key_id ON vault_key (id);
 
 
 _FIND: Final = "SELECT key, vault.id, value, used FROM vault_key JOIN vault ON vault.id = vault_key.id"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much is kept.
-
-    Args:
-        size_bytes: On disk, all in all; what was used longest ago goes first.
-        age_s: Seconds since the last use after which it is gone.
-    """
-
-    size_bytes: int
-    age_s: float
 
 
 @dataclass(slots=True)
@@ -293,26 +281,17 @@ class _Disk:
     def _opened(self) -> "sqlite3.Connection":
         if self._connection is not None:
             return self._connection
-        # A page that becomes free goes back to the file system, or the bound would be no bound.
         self._connection = sqlitefile.opened(
-            self._path, _SCHEMA, busy_s=_BUSY_S, pragmas=("auto_vacuum = FULL",)
+            self._path, _SCHEMA, busy_s=_BUSY_S, pragmas=sqlitefile.SHRINKING
         )
         return self._connection
 
     def _prune(self, connection: "sqlite3.Connection", now_s: float) -> None:
         connection.execute("DELETE FROM vault WHERE used < ?", (now_s - self._limits.age_s,))
-        while self._live_bytes(connection) > self._limits.size_bytes:
+        while sqlitefile.live_bytes(connection) > self._limits.size_bytes:
             oldest = "SELECT id FROM vault ORDER BY used, id LIMIT 1"
             if not connection.execute(f"DELETE FROM vault WHERE id = ({oldest})").rowcount:  # noqa: S608
                 break
-
-    @staticmethod
-    def _live_bytes(connection: "sqlite3.Connection") -> int:
-        pages, free, size = (
-            int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        return (pages - free) * size
 
 
 def _touch(connection: "sqlite3.Connection", keys: Sequence[bytes], used_s: float) -> None:

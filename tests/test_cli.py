@@ -74,6 +74,7 @@ def test_the_grammar():
         "config init",
         "config path",
         "config show",
+        "usage",
     ]
 
 
@@ -194,7 +195,7 @@ def test_models_are_a_table_on_a_terminal(run, file, monkeypatch):
         .replace("fast", "'[red]fast'")
         .replace("'[red]fast', backend", "fast, backend_model: '[red]x', backend")
     )
-    monkeypatch.setattr("ollama_bridge.cli.models._on_a_terminal", lambda: True)
+    monkeypatch.setattr("ollama_bridge.cli.listing.on_a_terminal", lambda: True)
     text = run("models", "--config", file, COLUMNS="200").stdout
     assert "[red]x" in text
     assert "backend model" in text

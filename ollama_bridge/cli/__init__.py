@@ -21,6 +21,7 @@ _NOUNS: Final[Mapping[str, str]] = {
     "serve": "ollama_bridge.cli.serve:serve",
     "models": "ollama_bridge.cli.models:models",
     "config": "ollama_bridge.cli.config:config",
+    "usage": "ollama_bridge.cli.usage:usage",
 }
 
 

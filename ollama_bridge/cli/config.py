@@ -66,7 +66,7 @@ def check(ctx: click.Context) -> None:
     """
     where = source(ctx)
     loaded = where.load().config
-    loaded.server.refuse_open_door()
+    loaded.refuse_open_door()
     for note in _notes(loaded):
         click.echo(f"note: {note}", err=True)
     shown = sum(model.enabled for model in loaded.models)

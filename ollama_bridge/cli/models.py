@@ -1,6 +1,5 @@
 """`ollama-bridge models …`: which models clients can ask for, and who answers."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import click
 import orjson
 
 from ollama_bridge.catalog import Model, ModelConfig, complete
+from ollama_bridge.cli import listing
 from ollama_bridge.cli.options import config_options, source
 from ollama_bridge.config import Config
 from ollama_bridge.config.file import find
@@ -172,22 +172,12 @@ def _list(ctx: click.Context, *, as_json: bool, show_all: bool) -> None:
     if as_json:
         for row in rows:
             click.echo(orjson.dumps(row))
-    elif _on_a_terminal():
+    elif listing.on_a_terminal():
         _print_table(rows)
     else:
-        _print_columns([_COLUMNS, *([_cell(row[column]) for column in _COLUMNS] for row in rows)])
+        listing.write_columns([_COLUMNS, *([_cell(row[column]) for column in _COLUMNS] for row in rows)])
     if not rows:
         click.echo("no model is enabled; 'ollama-bridge models --all' shows the others", err=True)
-
-
-def _on_a_terminal() -> bool:
-    return sys.stdout.isatty()
-
-
-def _print_columns(lines: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:

@@ -29,7 +29,7 @@ from ollama_bridge.config.sections import (
     Server,
     Streaming,
 )
-from ollama_bridge.errors import InvalidRequest
+from ollama_bridge.errors import ConfigError, InvalidRequest
 from ollama_bridge.names import InvalidName, parse_name
 from ollama_bridge.surfaces.ollama_options import read_options
 from ollama_bridge.templates import wording
@@ -117,6 +117,24 @@ class Config(Section):
             raise PydanticCustomError("config", "{message}", {"message": message, "path": path})
         return self
 
+    @property
+    def demands_keys(self) -> bool:
+        """Whether a client must bring a key."""
+        return bool(self.server.api_keys or self.clients)
+
+    def refuse_open_door(self) -> None:
+        """See to it that nobody serves the network by accident; for those who are about to serve.
+
+        Raises:
+            ConfigError: Other machines could connect, no key is asked of them, and nobody said that it is meant.
+        """
+        if self.server.reaches_others and not (self.demands_keys or self.server.insecure):
+            raise ConfigError(
+                f"listening on '{self.server.host or 'every interface'}' lets other machines in, who would spend on "
+                "your keys: demand a key of them (AUTH_TOKEN, server.api_keys, or clients), or say that you mean it "
+                "(--insecure, or server.insecure: true)"
+            )
+
     def secrets(self) -> tuple[str, ...]:
         """Every key and header value, for those who must never show one."""
         own = (*self.server.api_keys, *self.clients.values())
@@ -136,6 +154,10 @@ class Config(Section):
             if (provider.kind or name) not in BACKENDS and not _CLASS.match(provider.kind):
                 where: KeyPath = ("providers", name, "kind") if provider.kind else ("providers", name)
                 yield where, f"provider '{name}' needs a kind: {', '.join(BACKENDS)}, or module:Class"
+        owners: dict[Key, str] = {}
+        for client, key in self.clients.items():
+            if (owner := owners.setdefault(key, client)) != client:
+                yield ("clients", client), f"clients '{owner}' and '{client}' have the same key"
         taken: dict[str, str] = {}
         for index, model in enumerate(self.models):
             path = ("models", index)

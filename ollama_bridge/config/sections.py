@@ -17,7 +17,6 @@ from pydantic import (
 from ollama_bridge.allowances import Rate
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.config.fields import ApiKeys, Host, HttpUrl, Milliseconds, Origins, reaches_others
-from ollama_bridge.errors import ConfigError
 
 
 class Section(BaseModel):
@@ -58,19 +57,6 @@ class Server(Section):
     def reaches_others(self) -> bool:
         """Whether other machines can connect."""
         return reaches_others(self.host)
-
-    def refuse_open_door(self) -> None:
-        """See to it that nobody serves the network by accident; for those who are about to serve.
-
-        Raises:
-            ConfigError: Other machines could connect, no key is asked of them, and nobody said that it is meant.
-        """
-        if self.reaches_others and not (self.api_keys or self.insecure):
-            raise ConfigError(
-                f"listening on '{self.host or 'every interface'}' lets other machines in, who would spend on your "
-                "keys: demand a key of them (AUTH_TOKEN, or server.api_keys), or say that you mean it "
-                "(--insecure, or server.insecure: true)"
-            )
 
 
 class Streaming(Section):

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from ollama_bridge.chat import Backend, ChatRequest, Reply, singly
+from ollama_bridge.chat import Answerer, ChatRequest, Embeddings, EmbedRequest, Reply, singly
 from ollama_bridge.events import TextDelta, ThinkingDelta
 
 
@@ -41,7 +41,7 @@ class Pace:
 
     def __init__(
         self,
-        inner: Backend,
+        inner: Answerer,
         pacing: Callable[[str], Pacing],
         *,
         clock_s: Callable[[], float] = time.monotonic,
@@ -58,6 +58,10 @@ class Pace:
         if not request.stream or not pacing:
             return self._inner.chat(request)
         return self._paced(request, pacing)
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Pass it on: there is nothing to pace."""
+        return await self._inner.embed(request)
 
     async def _paced(self, request: ChatRequest, pacing: Pacing) -> Reply:
         from ollama_bridge.policies.words import Words  # noqa: PLC0415 - loads `regex`, which few will need

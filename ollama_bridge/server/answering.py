@@ -8,12 +8,13 @@ from typing import Final, Protocol, TypeVar
 from aiohttp import web
 
 from ollama_bridge.catalog import Model
-from ollama_bridge.chat import ChatRequest
+from ollama_bridge.chat import ChatRequest, EmbedRequest
 from ollama_bridge.errors import ModelNotFound
 from ollama_bridge.gateway import Gateway
 from ollama_bridge.registry import ModelRegistry
 from ollama_bridge.server.delivery import Encoder, deliver
-from ollama_bridge.server.middleware import MODEL, STREAM
+from ollama_bridge.server.guard import CALLER
+from ollama_bridge.server.middleware import MODEL, RECORD, REQUEST_ID, STREAM
 from ollama_bridge.server.routing import Routes
 from ollama_bridge.surfaces.ollama import JSON
 
@@ -37,6 +38,10 @@ class Handlers(ABC):
 
 LARGE_BODY_BYTES: Final = 1_000_000
 """From here on a request body is decoded in a thread."""
+
+
+_IPV4_MAPPED: Final = "::ffff:"
+"""What stands before a client's IPv4 address where one socket serves both families."""
 
 
 class Named(Protocol):
@@ -92,15 +97,29 @@ def note_call(request: web.Request, call: Question) -> None:
     request[STREAM] = call.stream
 
 
+def introduce(request: web.Request, model: Model, question: ChatRequest | EmbedRequest) -> None:
+    """Note on a question's record who asks for what and where; the log tells what comes of it."""
+    caller = request[CALLER]
+    record = question.record
+    record.request_id = request[REQUEST_ID]
+    record.surface = request.path
+    record.address = (request.remote or "").removeprefix(_IPV4_MAPPED)
+    record.key = caller.key
+    record.client = caller.name or caller.key or record.address
+    record.asked = model.name
+    request[RECORD] = record
+
+
 def json_response(body: bytes) -> web.Response:
     """One object, as gin writes it."""
     return web.Response(body=body, headers={"Content-Type": JSON})
 
 
 async def answer(
-    request: web.Request, gateway: Gateway, question: ChatRequest, encoder: Encoder
+    request: web.Request, gateway: Gateway, model: Model, question: ChatRequest, encoder: Encoder
 ) -> web.StreamResponse:
     """Ask, and deliver what is said."""
+    introduce(request, model, question)
     with gateway.in_use():
         return await deliver(
             request,
@@ -119,4 +138,4 @@ async def answer_call(
     model = found(gateway.registry, call)
     question = call.request(model)
     gateway.residency.touch(model.name, question.keep_alive_s)
-    return await answer(request, gateway, question, encoder)
+    return await answer(request, gateway, model, question, encoder)

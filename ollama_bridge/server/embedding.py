@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from ollama_bridge.chat import Embeddings
-from ollama_bridge.server.answering import Handlers, decoded, found
+from ollama_bridge.server.answering import Handlers, decoded, found, introduce
 from ollama_bridge.server.connection import read_body
 from ollama_bridge.server.middleware import MODEL
 from ollama_bridge.server.routing import Routes
@@ -64,6 +64,7 @@ class EmbeddingHandlers(Handlers):
         gateway.residency.touch(model.name, call.keep_alive_s)
         answer = NO_EMBEDDINGS
         if call.inputs:
+            introduce(request, model, question)
             with gateway.in_use():
                 answer = await gateway.embed(question)
         if sum(map(len, answer.vectors)) < _MANY_NUMBERS:

@@ -9,7 +9,7 @@ import hmac
 import ipaddress
 import re
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -94,26 +94,50 @@ class Origins:
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as far as a client key tells.
+
+    Args:
+        key: Names the key without revealing it; empty: none was brought.
+        name: What the operator calls whoever brings it; empty: nothing.
+    """
+
+    key: str = ""
+    name: str = ""
+
+
+CALLER: Final = web.RequestKey("caller", Caller)
+"""Set for every request that was let in."""
+
+
+@dataclass(frozen=True, slots=True)
 class Door:
     """Who is let in; a reload of the configuration makes a new one.
 
     Args:
         origins: Web pages.
         checks_host: Whether the `Host` header is looked at, as it is when nobody but this machine can connect.
-        digests: Of client keys (`digest_of`), one of which must come with each request; none: nobody needs one.
+        keys: Names of client keys by their digests (`digest_of`), of which one must come with each request; none:
+            nobody needs one. A name may be empty.
     """
 
     origins: Origins
     checks_host: bool = True
-    digests: tuple[bytes, ...] = field(default=(), repr=False)
+    keys: Mapping[bytes, str] = field(default_factory=dict, repr=False)
 
-    def knows(self, request: web.Request) -> bool:
-        """Whether the request brings a client key, if it needs one. Takes the same time for every wrong key."""
-        if not self.digests or request.path in _OPEN_PATHS:
-            return True
-        offered = list(map(digest_of, _keys(request)))
+    def caller(self, request: web.Request) -> Caller | None:
+        """Who asks; None: it needs a client key and brings none. Takes the same time for every wrong key."""
+        offered = [digest_of(key) for key in _keys(request) if key]
+        if not self.keys:  # who brings one all the same wants to be told from the others
+            return Caller(_short(offered[0])) if offered else _NOBODY
         # All are compared, always: which key nearly matched must not show in the time it takes.
-        return sum(hmac.compare_digest(known, one) for known in self.digests for one in offered) > 0
+        known = [
+            Caller(_short(digest), name)
+            for digest, name in self.keys.items()
+            for one in offered
+            if hmac.compare_digest(digest, one)
+        ]
+        return known[0] if known else _NOBODY if request.path in _OPEN_PATHS else None
 
 
 def digest_of(key: str) -> bytes:
@@ -143,10 +167,12 @@ def guard(current: Callable[[], Door]) -> Middleware:
                 return web.Response(status=403)
             if kind == "name" and request.method == "OPTIONS":
                 return web.Response(status=204)
-        if not door.knows(request):
+        caller = door.caller(request)
+        if caller is None:
             raise Unauthorized(
-                "a client key is required: `Authorization: Bearer …`, with one of the bridge's `server.api_keys`"
+                "a client key is required: `Authorization: Bearer …`, with one of the bridge's `server.api_keys` or `clients`"
             )
+        request[CALLER] = caller
         return await handler(request)
 
     return at_the_door
@@ -161,7 +187,12 @@ async def allow_origin(request: web.Request, response: web.StreamResponse) -> No
         response.headers.add("Vary", "Origin")
 
 
+_NOBODY: Final = Caller()
 _ALLOWED: Final = web.RequestKey("allowed_origin", str)
+
+
+def _short(digest: bytes) -> str:
+    return digest[:4].hex()
 
 
 def _preflight() -> web.Response:

@@ -98,4 +98,4 @@ class OllamaHandlers(Handlers):
             return json_response(ollama.load_reply(call))
         if call.debug:
             return json_response(ollama.debug_reply(call, question))
-        return await answer(request, gateway, question, encoder(question))
+        return await answer(request, gateway, model, question, encoder(question))

@@ -9,7 +9,9 @@ from typing import Final, TypeAlias
 import structlog
 from aiohttp import web
 
+from ollama_bridge.allowances import NUSD_PER_USD
 from ollama_bridge.errors import BridgeError, UpstreamError
+from ollama_bridge.record import CallRecord
 from ollama_bridge.server.connection import ClientLeft
 from ollama_bridge.server.dialects import dialect_of
 
@@ -20,6 +22,12 @@ MODEL: Final = web.RequestKey("model", str)
 
 STREAM: Final = web.RequestKey("stream", bool)
 """Set by handlers that know it: whether the client asked for a stream, which shows in an error's content type."""
+
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+"""Set for every request: its name in the log."""
+
+RECORD: Final = web.RequestKey("record", CallRecord)
+"""Set by handlers that ask a model: what came of it, for the log."""
 
 SHOWN: Final = 200
 """Characters of what a client chose, in a line of the log."""
@@ -33,6 +41,7 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
     request_id = secrets.token_hex(4)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id)
+    request[REQUEST_ID] = request_id
     began_s = time.monotonic()
     status: int | str = "left"  # the client, before there was an answer
     try:
@@ -60,8 +69,30 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
             path=request.path[:SHOWN],
             status=status,
             **named,
+            **(_said_of(request[RECORD]) if RECORD in request else {}),
             took_ms=round((time.monotonic() - began_s) * 1000, 1),
         )
+
+
+def _said_of(record: CallRecord) -> dict[str, object]:
+    """What the log says of a call beside its status; nothing that goes without saying."""
+    said: dict[str, object] = {}
+    if record.outcome == "answered" or record.first_ms is not None:
+        said["answered_by"] = record.model or record.asked
+    if record.provider:
+        said["provider"] = record.provider
+    if record.attempts > 1:
+        said["attempts"] = record.attempts
+    if record.charges:
+        usage = record.usage
+        said |= {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+        if (cost_nusd := record.cost_nusd) is not None:
+            said["cost_usd"] = cost_nusd / NUSD_PER_USD
+    if record.cached:
+        said["cached"] = record.cached
+    if record.outcome not in {"", "answered"}:
+        said["outcome"] = record.outcome
+    return said
 
 
 def note(exc: BridgeError) -> None:
