@@ -15,14 +15,25 @@ from platformdirs import user_state_path
 from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import COMPATIBLE, Model, ModelConfig, complete, facts_kind
-from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
+from ollama_bridge.chat import (
+    Answerer,
+    Backend,
+    ChatRequest,
+    Counter,
+    Embedder,
+    Embeddings,
+    EmbedRequest,
+    Reply,
+)
 from ollama_bridge.config import Config, Reasoning
 from ollama_bridge.lineage import folded
 from ollama_bridge.policies.complete import Complete
 from ollama_bridge.policies.counting import Counting
 from ollama_bridge.policies.infill import FillByChat
+from ollama_bridge.policies.keys import KeyPool
 from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.recall import Recall
+from ollama_bridge.policies.retry import Backoff, Retry
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.registry import ModelRegistry, Residency
 from ollama_bridge.vault import Limits, Vault
@@ -48,6 +59,23 @@ def guard(
         backend = Recall(backend, vault)  # inside the timeout: a slow disk and a second try count as silence
     first_s, idle_s = silence_s
     return Timeout(backend, first_s=first_s, idle_s=idle_s)
+
+
+class Guarded:
+    """One provider's chat and its embeddings, each with its own guards, as one: for the policies around both."""
+
+    def __init__(self, backend: Backend, embedder: Embedder) -> None:
+        self.chat = backend.chat
+        self.embed = embedder.embed
+
+
+def persist(answerer: Answerer, settings: ProviderSettings, backoff: Backoff) -> Answerer:
+    """What keeps one provider answering: another key, another time."""
+    if len(settings.api_keys) > 1:
+        answerer = KeyPool(answerer, settings.name, len(settings.api_keys))
+    if backoff.max_retries:
+        answerer = Retry(answerer, backoff)
+    return answerer
 
 
 class Gateway:
@@ -165,18 +193,26 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
     }
     silence_s = {name: _silence_s(config, name) for name in providers}
     vault = _vault(config.reasoning, before.vault if before else None)
+    answerers = {
+        name: persist(
+            Guarded(
+                guard(
+                    provider,
+                    vault if _may_seal(settings[name]) else None,
+                    fills=partial(fim.fills, settings[name]),
+                    silence_s=silence_s[name],
+                ),
+                EmbedTimeout(provider, within_s=silence_s[name][0]),
+            ),
+            settings[name],
+            _backoff(config),
+        )
+        for name, provider in providers.items()
+    }
     return Gateway(
         providers,
-        {
-            name: guard(
-                provider,
-                vault if _may_seal(settings[name]) else None,
-                fills=partial(fim.fills, settings[name]),
-                silence_s=silence_s[name],
-            )
-            for name, provider in providers.items()
-        },
-        {name: EmbedTimeout(provider, within_s=silence_s[name][0]) for name, provider in providers.items()},
+        answerers,
+        answerers,
         {name: Counting(provider, within_s=COUNT_WITHIN_S) for name, provider in providers.items()},
         [_completed(model, settings, config.default_max_tokens) for model in folded(config.models)],
         pacing=Pacing(config.streaming.chunk_size, config.streaming.delay_ms / 1000),
@@ -192,6 +228,18 @@ def _may_seal(settings: ProviderSettings) -> bool:
     if settings.api is not None:
         return settings.api == "responses"
     return _facts_kind(settings) not in _NEVER_SEAL
+
+
+def _backoff(config: Config) -> Backoff:
+    retry = config.retry
+    return Backoff(
+        retry.max_retries,
+        retry.initial_backoff_ms / 1000,
+        retry.max_backoff_ms / 1000,
+        retry.backoff_factor,
+        retry.jitter,
+        retry.deadline_s,
+    )
 
 
 def _silence_s(config: Config, provider: str) -> tuple[float, float]:

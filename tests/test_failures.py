@@ -12,8 +12,10 @@ import orjson
 import pytest
 
 from ollama_bridge.backends import ProviderSettings
-from ollama_bridge.backends.failures import Failures, clean, retry_after_s
+from ollama_bridge.backends.failures import Failures, clean
+from ollama_bridge.backends.retry_after import retry_after_s
 from ollama_bridge.backends.sse import EventTooLarge
+from ollama_bridge.chat import ChatRequest, Target
 from ollama_bridge.errors import (
     UpstreamBroken,
     UpstreamBusy,
@@ -71,7 +73,8 @@ def test_no_exception_of_an_sdk_gets_through(sdk_error, kind):
     status = getattr(made(kind), "status_code", None)
     if isinstance(status, int):
         assert f"HTTP {status}" in str(error)
-        assert error.retryable == (status in {402, 408, 409, 429} or status >= 500)
+        assert error.retryable == (status in {408, 409, 429} or (status >= 500 and status != 501))
+        assert error.upstream_status == status
 
 
 @pytest.mark.parametrize(
@@ -132,7 +135,7 @@ def test_messages_name_the_remedy():
         settings = ProviderSettings("acme", "x", keys)
         without = Failures(settings, "https://default.example", "ACME_API_KEY", anthropic.AnthropicError)
         with pytest.raises(UpstreamRejected, match=r"set ACME_API_KEY or providers\.acme\.api_key"):
-            without.key("m")
+            without.key(ChatRequest("m", target=Target("acme", "m")))
 
 
 @pytest.mark.parametrize(
