@@ -24,7 +24,8 @@ def configuration(upstream: Upstream) -> dict[str, Any]:
         for model, able in MODELS.items()
     ]
     acme = {"kind": "openai", "api": "chat", "base_url": f"{upstream.url}/v1", "api_key": "k-test"}
-    return {"server": {"port": 0}, "providers": {"acme": acme}, "models": models}
+    once = {"max_retries": 0}
+    return {"server": {"port": 0}, "retry": once, "providers": {"acme": acme}, "models": models}
 
 
 def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> dict[str, Any]:
