@@ -39,7 +39,7 @@ from ollama_bridge.tokens import estimate_tokens
 log = structlog.get_logger(__name__)
 
 Frames: TypeAlias = AsyncGenerator[Iterable[Any], None]
-"""The decoded JSON of a streamed reply, one iterable for each read."""
+"""The decoded JSON of a streamed reply, one iterable for each read that ends an event."""
 
 SDK_MINOR: Final = "3.4."
 """The versions of google-genai whose lower path was read and tested; `pyproject.toml` asks for the same."""
@@ -219,8 +219,10 @@ class LowerPath:
             if response.content_type in {"text/event-stream", "application/octet-stream"}:
                 reader = SseReader()
                 async for chunk in response.content.iter_any():
-                    # One by one: what stands before a malformed event has been said.
-                    yield (orjson.loads(payload) for payload in reader.feed(chunk) if payload != b"[DONE]")
+                    if found := [payload for payload in reader.feed(chunk) if payload != b"[DONE]"]:
+                        yield map(
+                            orjson.loads, found
+                        )  # one by one: what stands before a malformed one was said
                 yield _last(reader.close())
             else:
                 yield await self._odd_frames(response, model)

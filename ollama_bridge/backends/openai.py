@@ -63,6 +63,8 @@ OPENAI_ERROR_TYPES: Final[Mapping[str, Meaning]] = {
     "invalid_image": 400,
     "image_content_policy_violation": 400,
     "data_residency_mismatch": 400,
+    "server_is_overloaded": 503,
+    "slow_down": 503,
     # Of vendors
     "exceeded_current_quota_error": NO_CREDIT,  # Moonshot
     "tool_use_failed": 400,

@@ -191,7 +191,7 @@ def encode(body: Mapping[str, Any]) -> bytes:
 async def payloads(
     response: httpx2.Response, failures: Failures, model: str
 ) -> AsyncGenerator[Iterable[Any], None]:
-    """The JSON of a streamed reply, one iterable for each read; `[DONE]` left out.
+    """The JSON of a streamed reply, one iterable for each read that ends an event; `[DONE]` left out.
 
     The SDKs' own iterators drop events without a name, take HTML for an empty stream, and cost four times
     as much. Read it inside `aclosing(...)` and inside `failures.mapped(...)`.
@@ -207,7 +207,8 @@ async def payloads(
     plain = "content-encoding" not in response.headers
     async with aclosing(response.aiter_raw() if plain else response.aiter_bytes()) as chunks:
         async for chunk in chunks:
-            yield map(orjson.loads, [payload for payload in reader.feed(chunk) if payload != b"[DONE]"])
+            if found := [payload for payload in reader.feed(chunk) if payload != b"[DONE]"]:
+                yield map(orjson.loads, found)
     try:
         last = [orjson.loads(payload) for payload in reader.close() if payload != b"[DONE]"]
     except orjson.JSONDecodeError:
