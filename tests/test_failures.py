@@ -1,8 +1,6 @@
 """Everything that goes wrong with a provider becomes the right one of our errors."""
 
-import email.utils
 import json
-import time
 
 import aiohttp
 import anthropic
@@ -13,7 +11,6 @@ import pytest
 
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.failures import Failures, clean
-from ollama_bridge.backends.retry_after import retry_after_s
 from ollama_bridge.backends.sse import EventTooLarge
 from ollama_bridge.chat import ChatRequest, Target
 from ollama_bridge.errors import (
@@ -179,30 +176,6 @@ def test_a_refused_connection_is_not_a_timeout():
     exc = openai.APITimeoutError(httpx2.Request("POST", "https://acme.example"))
     exc.__cause__ = ConnectionRefusedError()
     assert mapped(exc, openai.OpenAIError).status == 502
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": "0.5"}, 0.5),
-        ({"retry-after-ms": "1500", "retry-after": "99"}, 1.5),
-        ({"retry-after": "-3"}, 0.0),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after-ms": "nonsense", "retry-after": "2"}, 2.0),
-        ({}, None),
-    ],
-)
-def test_retry_after(headers, seconds):
-    """Seconds and milliseconds; nonsense is as good as nothing."""
-    assert retry_after_s(headers) == seconds
-
-
-def test_retry_after_as_a_date():
-    """RFC 9110 allows it, and some gateways send it."""
-    date = email.utils.formatdate(time.time() + 60, usegmt=True)
-    assert retry_after_s({"retry-after": date}) == pytest.approx(60, abs=5)
 
 
 @pytest.mark.parametrize(
