@@ -145,6 +145,11 @@ def loris(*before: int) -> Callable[[Wire], dict[str, Any]]:
     return script
 
 
+def comments(wire: Wire) -> dict[str, Any]:
+    """What keeps connections open, and nothing else."""
+    return {"body": [parts(wire)[0], *[b": still here\n\n"] * 500], "gap_s": 0.02}
+
+
 BROKEN_EVENT = b'data: {"type": broken\n\n'
 
 FAULTS = [
@@ -178,6 +183,7 @@ FAULTS = [
     Fault("stall before the text", stream(0, then="stall"), RECOVERED, 504, "timeout_s", model="hasty"),
     Fault("stall in the text", stream(0, 1, then="stall"), TOLD, 504, "timeout_s", SAID, model="halting"),
     Fault("slow loris before the text", loris(0), RECOVERED, 504, "timeout_s", model="hasty"),
+    Fault("only comments before the text", comments, RECOVERED, 504, "timeout_s", model="hasty"),
     Fault("slow loris in the text", loris(0, 1), TOLD, 504, "timeout_s", SAID, model="halting"),
 ]
 

@@ -166,6 +166,13 @@ def test_geminis_delay_is_a_number_or_nothing(delay):
     assert error.retry_after_s is None
 
 
+def test_geminis_refused_key_is_one_whatever_the_status():
+    """It says 400; who holds several keys is to try the next."""
+    body = {"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]}}
+    error = GOOGLE.told(body, "m", status=400)
+    assert (error.upstream_status, error.status, error.retryable) == (401, 502, False)
+
+
 def test_our_own_refusals_are_never_asked_again():
     """A circuit that is open, a limit of the bridge."""
     assert not CircuitOpen("open", provider="acme", model="m").retryable

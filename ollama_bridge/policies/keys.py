@@ -70,8 +70,9 @@ class KeyPool:
         model = request.target.model
         for key in self._usable(model):
             has_begun = False
+            asked = replace(request, key=key) if key else request
             try:
-                async with aclosing(self._inner.chat(replace(request, key=key))) as reply:
+                async with aclosing(self._inner.chat(asked)) as reply:
                     async for burst in reply:
                         has_begun = True
                         yield burst
