@@ -7,12 +7,12 @@
     │   ├── Unauthorized            401  a client key of the bridge's own is missing or wrong
     │   ├── BodyTooLarge            413
     │   └── RateLimited             429
-    ├── UpstreamError               the provider's fault; .retryable, .provider, .model
+    ├── UpstreamError               the provider's fault; .retryable, .provider, .model, .upstream_status
     │   ├── UpstreamRejected        502  it understood and refused (bad key 502, bad parameter 400, unknown model 404)
     │   │   └── ContextOverflow     400  the conversation is longer than the model can read
-    │   ├── UpstreamBusy            503  retryable: overloaded (503) or rate limited (429)
-    │   ├── UpstreamUnreachable     502  retryable: no connection, or silence (504)
-    │   ├── UpstreamBroken          502  retryable: the reply was cut off or made no sense
+    │   ├── UpstreamBusy            503  mostly retryable: overloaded (503) or rate limited (429)
+    │   ├── UpstreamUnreachable     502  mostly retryable: no connection, or silence (504)
+    │   ├── UpstreamBroken          502  mostly retryable: the reply was cut off or made no sense
     │   └── CircuitOpen             503  we stopped asking for a while
     └── ConfigError                 the operator's fault; only ever raised before serving
 
@@ -23,7 +23,7 @@ A provider's 401 or 403 is never passed on as such: the Ollama command line answ
 "You need to be signed in to Ollama", and Home Assistant shows `invalid_auth`.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class BridgeError(Exception):
@@ -124,11 +124,14 @@ class UpstreamError(BridgeError):
         model: The model as the provider knows it.
         status: HTTP status for the client, where the class's own does not fit.
         retry_after_s: Seconds the provider asked us to wait.
+        retryable: Whether the same request may succeed soon, where it is not as the class has it.
+        upstream_status: The HTTP status of the provider's answer, or the one that its error stands for; None: no
+            answer came, or it told of no error.
         said: What the provider says, put behind it. Shown to the client and never logged: some quote the prompt.
     """
 
     default_status = 502
-    retryable: ClassVar[bool] = False
+    default_retryable: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -138,18 +141,28 @@ class UpstreamError(BridgeError):
         model: str,
         status: int | None = None,
         retry_after_s: float | None = None,
+        retryable: bool | None = None,
+        upstream_status: int | None = None,
         said: str = "",
     ) -> None:
         who = f"{provider}: model '{model}'" if model else provider
         super().__init__(f"{who}: {message}{said}", status=status, retry_after_s=retry_after_s)
         self.provider = provider
         self.model = model
+        self.retryable = self.default_retryable if retryable is None else retryable
+        self.upstream_status = upstream_status
         self._summary = f"{who}: {message}"
 
     @property
     def summary(self) -> str:
         """All but the provider's own words."""
         return self._summary
+
+    def anew(self, retry_after_s: float | None = None) -> Self:
+        """The same once more, with this wait: for who remembers it. Its traceback, which holds the request, is not."""
+        made = type(self).__new__(type(self), *self.args)
+        made.__dict__.update(self.__dict__, retry_after_s=retry_after_s)
+        return made
 
 
 class UpstreamRejected(UpstreamError):
@@ -166,19 +179,19 @@ class UpstreamBusy(UpstreamError):
     """The provider is overloaded or limits our rate."""
 
     default_status = 503
-    retryable = True
+    default_retryable = True
 
 
 class UpstreamUnreachable(UpstreamError):
     """No connection to the provider, or it fell silent."""
 
-    retryable = True
+    default_retryable = True
 
 
 class UpstreamBroken(UpstreamError):
     """The provider's reply was cut off or cannot be understood."""
 
-    retryable = True
+    default_retryable = True
 
 
 class CircuitOpen(UpstreamError):

@@ -49,6 +49,7 @@ class Embedder:
         return Config.model_validate(
             {
                 "server": {"port": 0},
+                "retry": {"max_retries": 0},
                 "providers": {self.name: {**self.provider, "base_url": url + self.base}},
                 "models": [{"name": "e", "backend": self.name, "backend_model": self.model, **model}],
             }

@@ -24,9 +24,9 @@ def configuration(upstream: Upstream) -> dict[str, Any]:
         for model, able in MODELS.items()
     ]
     acme = {"kind": "openai", "api": "chat", "base_url": f"{upstream.url}/v1", "api_key": "k-test"}
-    # A real server goes on asking a runner that fails.
-    breaker = {"failures": 0}
-    return {"server": {"port": 0}, "breaker": breaker, "providers": {"acme": acme}, "models": models}
+    # A real server asks its runner once, and goes on asking one that fails.
+    patience = {"retry": {"max_retries": 0}, "breaker": {"failures": 0}}
+    return {"server": {"port": 0}, **patience, "providers": {"acme": acme}, "models": models}
 
 
 def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> dict[str, Any]:

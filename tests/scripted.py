@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from ollama_bridge.chat import ChatRequest, Reply
+from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Reply
 from ollama_bridge.events import Event
 
 SILENCE = object()
@@ -33,6 +33,32 @@ class ScriptedBackend:
                 yield (item,)
         finally:
             self.closed += 1
+
+
+class ScriptedAnswerer(ScriptedBackend):
+    """The same for embeddings too: a script of one thing is raised, or is the answer."""
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        self.asked.append(request)
+        (item,) = self._scripts.popleft() if len(self._scripts) > 1 else self._scripts[0]
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+
+class Hours:
+    """A clock that stands still, but for those who wait by it."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.waits: list[float] = []
+
+    def clock_s(self) -> float:
+        return self.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(round(seconds, 6))
+        self.now_s += seconds
 
 
 async def collect(reply: Reply) -> list[Event]:

@@ -167,7 +167,7 @@ async def test_a_provider_that_is_silent_is_given_up():
     config = VENDOR.config("http://x").model_dump()
     async with Upstream() as upstream:
         provider = {**VENDOR.provider, "base_url": upstream.url + VENDOR.base, "timeout_s": 0.2}
-        config = {"server": {"port": 0}, "providers": {"acme": provider}, "models": config["models"]}
+        config = {**config, "server": {"port": 0}, "providers": {"acme": provider}}
         async with running(Config.model_validate(config)) as daemon:
             upstream.reply(b"{", headers=JSON, then="stall")
             got = await ask(daemon.url, "POST", "/api/embed", {"model": "e", "input": "x"})

@@ -1,8 +1,6 @@
 """Everything that goes wrong with a provider becomes the right one of our errors."""
 
-import email.utils
 import json
-import time
 
 import aiohttp
 import anthropic
@@ -12,8 +10,9 @@ import orjson
 import pytest
 
 from ollama_bridge.backends import ProviderSettings
-from ollama_bridge.backends.failures import Failures, clean, retry_after_s
+from ollama_bridge.backends.failures import Failures, clean
 from ollama_bridge.backends.sse import EventTooLarge
+from ollama_bridge.chat import ChatRequest, Target
 from ollama_bridge.errors import (
     ContextOverflow,
     UpstreamBroken,
@@ -72,7 +71,8 @@ def test_no_exception_of_an_sdk_gets_through(sdk_error, kind):
     status = getattr(made(kind), "status_code", None)
     if isinstance(status, int):
         assert f"HTTP {status}" in str(error)
-        assert error.retryable == (status in {402, 408, 409, 429} or status >= 500)
+        assert error.retryable == (status in {408, 409, 429} or (status >= 500 and status != 501))
+        assert error.upstream_status == status
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_messages_name_the_remedy():
         settings = ProviderSettings("acme", "x", keys)
         without = Failures(settings, "https://default.example", "ACME_API_KEY", anthropic.AnthropicError)
         with pytest.raises(UpstreamRejected, match=r"set ACME_API_KEY or providers\.acme\.api_key"):
-            without.key("m")
+            without.key(ChatRequest("m", target=Target("acme", "m")))
 
 
 @pytest.mark.parametrize(
@@ -209,30 +209,6 @@ def test_a_refused_connection_is_not_a_timeout():
     exc = openai.APITimeoutError(httpx2.Request("POST", "https://acme.example"))
     exc.__cause__ = ConnectionRefusedError()
     assert mapped(exc, openai.OpenAIError).status == 502
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": "0.5"}, 0.5),
-        ({"retry-after-ms": "1500", "retry-after": "99"}, 1.5),
-        ({"retry-after": "-3"}, 0.0),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after-ms": "nonsense", "retry-after": "2"}, 2.0),
-        ({}, None),
-    ],
-)
-def test_retry_after(headers, seconds):
-    """Seconds and milliseconds; nonsense is as good as nothing."""
-    assert retry_after_s(headers) == seconds
-
-
-def test_retry_after_as_a_date():
-    """RFC 9110 allows it, and some gateways send it."""
-    date = email.utils.formatdate(time.time() + 60, usegmt=True)
-    assert retry_after_s({"retry-after": date}) == pytest.approx(60, abs=5)
 
 
 @pytest.mark.parametrize(

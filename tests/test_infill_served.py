@@ -264,6 +264,7 @@ def completions(*texts, key="text", reason="stop", usage_alone=True):
 def native(url, path):
     found = {
         "server": {"port": 0},
+        "retry": {"max_retries": 0},
         "providers": {"acme": {"kind": "openai", "base_url": f"{url}/v1", "api_key": "k-test", "fim": path}},
         "models": [{"name": "m", "backend": "acme", "backend_model": "codestral-latest"}],
     }

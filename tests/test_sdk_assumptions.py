@@ -11,7 +11,7 @@ from anthropic.types import StopReason
 
 from anthropic_asking import KEY, backend, reply, start, stop, text
 from ollama_bridge.backends.anthropic import DEFAULT_URL, STOP_REASONS
-from ollama_bridge.backends.failures import ERROR_TYPES
+from ollama_bridge.backends.verdicts import ERROR_TYPES
 from upstream import Upstream, sse
 
 REPLY = sse(start(), *text(0, "hi"), *stop())

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-End = Literal["end", "cut", "reset", "stall"]
+End = Literal["end", "cut", "reset", "stall", "vanish"]
 
 
 @dataclass
@@ -39,7 +39,8 @@ class Script:
     """One answer.
 
     `pieces` are written one by one, `gap_s` apart. `then`: `end` closes the body properly, `cut` closes the
-    connection inside the chunked body, `reset` sends a TCP reset there, `stall` keeps it open in silence.
+    connection inside the chunked body, `reset` sends a TCP reset there, `stall` keeps it open in silence; `vanish`
+    sends the reset in place of any answer.
     With `hold`, what follows the first `held_after` pieces (with none of them, the head as well) waits for it.
     """
 
@@ -182,6 +183,9 @@ async def _answer(script: Script, writer: asyncio.StreamWriter) -> bool:
     await asyncio.sleep(script.head_delay_s)
     if script.hold and not script.held_after:
         await script.hold.wait()
+    if script.then == "vanish":
+        writer.transport.abort()
+        return False
     head = "".join(f"{name}: {value}\r\n" for name, value in script.headers.items())
     writer.write(f"HTTP/1.1 {script.status} Scripted\r\n{head}transfer-encoding: chunked\r\n\r\n".encode())
     for index, piece in enumerate(script.pieces):

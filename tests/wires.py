@@ -40,9 +40,10 @@ class Wire:
     stream: Callable[[Said], bytes]
 
     def config(self, url: str, **extra: Any) -> dict[str, Any]:
-        """A configuration whose one provider is the fake upstream at `url`."""
+        """A configuration whose one provider is the fake upstream at `url`; it is asked once."""
         return {
             "server": {"port": 0},
+            "retry": {"max_retries": 0},
             "providers": {self.key: {**self.provider, "base_url": url + self.base}},
             "models": [
                 {

@@ -19,6 +19,7 @@ from ollama_bridge.backends.sdk import (
     encode,
     http_client,
     neutral_environment,
+    other_key,
     payloads,
     pin_loggers,
     settle,
@@ -58,6 +59,7 @@ class AnthropicBackend:
 
     def __init__(self, settings: ProviderSettings) -> None:
         pin_loggers()
+        self._settings = settings
         self._failures = Failures(settings, DEFAULT_URL, "ANTHROPIC_API_KEY", anthropic.AnthropicError)
         base_url = settings.base_url or DEFAULT_URL
         # As a whole: the SDK would put it together anew for every request.
@@ -74,12 +76,13 @@ class AnthropicBackend:
     async def chat(self, request: ChatRequest) -> Reply:
         """Stream the reply; see `chat.Backend`."""
         model = request.target.model
-        self._failures.key(model)
+        self._failures.key(request)
         prepared = prepare(request)
         content = encode(prepared.body)
         reader = Reader(self._failures, model, prepared.tool_names)
         with self._failures.mapped(model), told(request.record, reader):
-            stream = await self._post(self._url, content, prepared.headers)
+            headers = {**prepared.headers, **other_key(self._settings, request.key)}
+            stream = await self._post(self._url, content, headers)
             async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
                 async for batch in batches:
                     said, failure = read_all(reader.feed, batch)
@@ -96,14 +99,14 @@ class AnthropicBackend:
     async def count(self, request: ChatRequest) -> int:
         """Count the prompt's tokens, which costs nothing; see `chat.Counter`."""
         model = request.target.model
-        self._failures.key(model)
+        self._failures.key(request)
         body = {name: value for name, value in prepare(request).body.items() if name in COUNTED}
         with self._failures.mapped(model):
             counted: Any = await self._client.post(
                 f"{self._url}/count_tokens",
                 content=encode(body),
                 cast_to=object,
-                options={"max_retries": 0},
+                options={"headers": other_key(self._settings, request.key), "max_retries": 0},
             )
             return int(counted["input_tokens"])
 

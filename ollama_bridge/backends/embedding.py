@@ -134,7 +134,9 @@ async def whole_reply(chunks: AsyncIterable[bytes], failures: Failures, model: s
     async for chunk in chunks:
         body += chunk
         if len(body) > MAX_REPLY_BYTES:
-            raise failures.broken("sent a reply that is too large: ask for fewer embeddings at once", model)
+            raise failures.broken(
+                "sent a reply that is too large: ask for fewer embeddings at once", model, retryable=False
+            )
     return bytes(body)
 
 
@@ -176,6 +178,7 @@ def _object(body: bytes, content_type: str, failures: Failures, model: str) -> M
         raise failures.broken(
             f"answered with {shown} instead of embeddings: check providers.{failures.provider}.base_url",
             model,
+            retryable="json" in content_type,  # half of a reply
         ) from None
     if isinstance(found, dict) and not found.get("error") and found.get("object") != "error":
         return found

@@ -11,8 +11,9 @@ import asyncio
 import inspect
 import logging
 import urllib.parse
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeAlias, cast
 
@@ -29,7 +30,7 @@ from ollama_bridge.backends.failures import clean
 from ollama_bridge.backends.google_failures import ERROR_STATUSES, SDK_ERRORS, GoogleFailures
 from ollama_bridge.backends.google_params import build
 from ollama_bridge.backends.google_stream import GenerateReader
-from ollama_bridge.backends.sdk import TLS, USER_AGENT, encode, neutral_environment
+from ollama_bridge.backends.sdk import TLS, USER_AGENT, encode, neutral_environment, other_key
 from ollama_bridge.backends.session import client_session
 from ollama_bridge.backends.sse import SseReader
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Reply
@@ -38,7 +39,7 @@ from ollama_bridge.tokens import estimate_tokens
 log = structlog.get_logger(__name__)
 
 Frames: TypeAlias = AsyncGenerator[Iterable[Any], None]
-"""The decoded JSON of a streamed reply, one iterable for each read."""
+"""The decoded JSON of a streamed reply, one iterable for each read that ends an event."""
 
 SDK_MINOR: Final = "3.4."
 """The versions of google-genai whose lower path was read and tested; `pyproject.toml` asks for the same."""
@@ -47,6 +48,9 @@ DEFAULT_BASE_URL: Final = "https://generativelanguage.googleapis.com"
 _API_VERSION: Final = "v1beta"  # the SDK's own default, v1, knows no `*-latest` models
 
 _MAX_ODD_BODY: Final = 1 << 20
+
+NO_HEADERS: Final[Mapping[str, str]] = {}
+"""Beside those that the client has from the start."""
 
 # At INFO it writes a line for each call, at DEBUG more than belongs into a log.
 logging.getLogger("google_genai").setLevel(logging.WARNING)
@@ -77,7 +81,7 @@ class GoogleBackend:
             InvalidRequest: The request cannot be asked at all.
         """
         model = request.target.model
-        path = await self._open(self._failures.key(model))
+        path = await self._open(request)
         params = build(request)
         if params.dropped:
             log.info("options dropped", provider=self._settings.name, model=model, options=params.dropped)
@@ -91,7 +95,7 @@ class GoogleBackend:
         body = encode(params.body)
         with self._failures.mapped(model), told(request.record, reader):
             async with (
-                aclosing(path.frames(model, body)) as frames,
+                aclosing(path.frames(model, body, self._key(request))) as frames,
                 aclosing(bursts(reader, frames, request.progress)) as said,
             ):
                 async for burst in said:
@@ -100,29 +104,29 @@ class GoogleBackend:
     async def count(self, request: ChatRequest) -> int:
         """Count the prompt's tokens; see `chat.Counter`. The SDK's typed call refuses tools and system prompts."""
         model = request.target.model
-        path = await self._open(self._failures.key(model))
+        path = await self._open(request)
         if isinstance(path, TypedPath):
             return estimate_tokens(request.messages, request.tools)
         body = encode({"generateContentRequest": {"model": _model_path(model), **build(request).body}})
         with self._failures.mapped(model):
-            return await path.count(model, body)
+            return await path.count(model, body, self._key(request))
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Embed all inputs; see `chat.Embedder`."""
-        path = await self._open(self._failures.key(request.target.model))
+        path = await self._open(request)
         return await embed_in_parts(request, google_embed.LIMITS, partial(self._embed_part, path))
 
     async def _embed_part(self, path: "LowerPath | TypedPath", request: EmbedRequest) -> Embeddings:
         model = request.target.model
         body = encode(google_embed.to_body(request, _model_path(model)))
         with self._failures.mapped(model):
-            kind, reply = await path.embeddings(model, body)
+            kind, reply = await path.embeddings(model, body, self._key(request))
             return await read_reply(google_embed.read, reply, kind, request, self._failures)
 
     async def warm(self) -> None:
         """Make the client, which takes tens of milliseconds. Without a key there is nothing to warm."""
         if self._settings.api_keys:
-            await self._open(self._settings.api_keys[0])
+            await self._open(ChatRequest(""))
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -132,16 +136,20 @@ class GoogleBackend:
         if self._session is not None:
             await self._session.close()
 
-    async def _open(self, api_key: str) -> "LowerPath | TypedPath":
+    def _key(self, request: ChatRequest | EmbedRequest) -> dict[str, str]:
+        return other_key(self._settings, request.key, header="x-goog-api-key", scheme="")
+
+    async def _open(self, request: ChatRequest | EmbedRequest) -> "LowerPath | TypedPath":
         if self._path is not None:
             return self._path
+        first_key = self._failures.key(replace(request, key=0))
         async with self._opening:
             if self._path is None:
                 if self._session is None:
                     self._session = client_session(
                         self._settings, self._settings.base_url or DEFAULT_BASE_URL
                     )
-                self._client = await asyncio.to_thread(_client, self._settings, api_key, self._session)
+                self._client = await asyncio.to_thread(_client, self._settings, first_key, self._session)
                 if misfit := lower_path_misfit(self._client):
                     log.warning("typed google-genai calls in use", reason=misfit)
                     self._path = TypedPath(self._client)
@@ -203,41 +211,46 @@ class LowerPath:
         self._api = client._api_client  # noqa: SLF001 - see the decision record
         self._failures = failures
 
-    async def frames(self, model: str, body: bytes) -> Frames:
+    async def frames(self, model: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Frames:
         """Ask, and yield what arrives. Closing it closes the connection."""
-        response = await self._post(f"{_path(model)}:streamGenerateContent?alt=sse", body)
+        response = await self._post(f"{_path(model)}:streamGenerateContent?alt=sse", body, headers)
         try:
             # Absent or unknown, it is taken for what was asked for.
             if response.content_type in {"text/event-stream", "application/octet-stream"}:
                 reader = SseReader()
                 async for chunk in response.content.iter_any():
-                    # One by one: what stands before a malformed event has been said.
-                    yield (orjson.loads(payload) for payload in reader.feed(chunk) if payload != b"[DONE]")
+                    if found := [payload for payload in reader.feed(chunk) if payload != b"[DONE]"]:
+                        yield map(
+                            orjson.loads, found
+                        )  # one by one: what stands before a malformed one was said
                 yield _last(reader.close())
             else:
                 yield await self._odd_frames(response, model)
         finally:
             response.close()  # nothing to do when it was read to its end
 
-    async def count(self, model: str, body: bytes) -> int:
+    async def count(self, model: str, body: bytes, headers: Mapping[str, str]) -> int:
         """Ask for the number of tokens of a prompt."""
-        _, counted = await self._whole(f"{_path(model)}:countTokens", body, model)
+        _, counted = await self._whole(f"{_path(model)}:countTokens", body, model, headers)
         return int(orjson.loads(counted)["totalTokens"])
 
-    async def embeddings(self, model: str, body: bytes) -> tuple[str, bytes]:
+    async def embeddings(self, model: str, body: bytes, headers: Mapping[str, str]) -> tuple[str, bytes]:
         """Ask `:batchEmbedContents`, and read all of the reply: its content type, and its body."""
-        return await self._whole(f"{_path(model)}:batchEmbedContents", body, model)
+        return await self._whole(f"{_path(model)}:batchEmbedContents", body, model, headers)
 
-    async def _whole(self, path: str, body: bytes, model: str) -> tuple[str, bytes]:
-        response = await self._post(path, body)
+    async def _whole(
+        self, path: str, body: bytes, model: str, headers: Mapping[str, str]
+    ) -> tuple[str, bytes]:
+        response = await self._post(path, body, headers)
         try:
             chunks = response.content.iter_any()
             return response.content_type, await whole_reply(chunks, self._failures, model)
         finally:
             response.close()  # nothing to do when it was read to its end
 
-    async def _post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
+    async def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         request = self._api._build_request("post", path, {})  # noqa: SLF001
+        request.headers.update(headers)
         request.data = body
         answer = await self._api._async_request(request, None, stream=True)  # noqa: SLF001
         return cast("aiohttp.ClientResponse", answer.response_stream)
@@ -259,6 +272,7 @@ class LowerPath:
             f"it answered with {clean(response.content_type)} instead of an event stream: "
             f"check providers.{self._failures.provider}.base_url",
             model,
+            retryable=False,
         )
 
 
@@ -268,14 +282,14 @@ class TypedPath:
     def __init__(self, client: genai.Client) -> None:
         self._client = client
 
-    async def frames(self, model: str, body: bytes) -> Frames:
+    async def frames(self, model: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Frames:
         """Ask, and yield what arrives. Closing it closes the connection.
 
         The SDK is read in a task of its own: closing its iterator leaves the connection open, cancelling
         whoever waits inside it does not (https://github.com/googleapis/python-genai/issues/2425).
         """
         arrived: asyncio.Queue[Any] = asyncio.Queue()
-        reading = asyncio.create_task(self._read(model, body, arrived), name=f"read {model}")
+        reading = asyncio.create_task(self._read(model, body, headers, arrived), name=f"read {model}")
         try:
             while (frame := await arrived.get()) is not None:
                 yield [frame]
@@ -284,20 +298,23 @@ class TypedPath:
             reading.cancel()
             await asyncio.wait({reading})
 
-    async def embeddings(self, model: str, body: bytes) -> tuple[str, bytes]:
+    async def embeddings(self, model: str, body: bytes, headers: Mapping[str, str]) -> tuple[str, bytes]:
         """Ask, and put what the types hold back into the wire's names."""
-        config = types.EmbedContentConfig(http_options=types.HttpOptions(extra_body=orjson.loads(body)))
+        options = types.HttpOptions(extra_body=orjson.loads(body), headers=dict(headers))
+        config = types.EmbedContentConfig(http_options=options)
         reply = await self._client.aio.models.embed_content(
             model=_model_path(model), contents="replaced by extra_body", config=config
         )
         return "application/json", reply.model_dump_json(by_alias=True, exclude_none=True).encode()
 
-    async def _read(self, model: str, body: bytes, arrived: asyncio.Queue[Any]) -> None:
+    async def _read(
+        self, model: str, body: bytes, headers: Mapping[str, str], arrived: asyncio.Queue[Any]
+    ) -> None:
         # The queue has no bound: the task must only ever wait inside the SDK, where cancelling it helps.
         config = types.GenerateContentConfig(
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
             automatic_continuation=False,
-            http_options=types.HttpOptions(extra_body=orjson.loads(body)),
+            http_options=types.HttpOptions(extra_body=orjson.loads(body), headers=dict(headers)),
         )
         try:
             stream = await self._client.aio.models.generate_content_stream(

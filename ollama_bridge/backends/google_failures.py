@@ -1,15 +1,17 @@
 """What goes wrong with Gemini: google.rpc errors, and the exceptions that google-genai makes of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 from google.genai import errors as genai_errors
 
 from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.retry_after import wait_of
+from ollama_bridge.backends.verdicts import DAY_IS_OVER, Meaning
 from ollama_bridge.errors import UpstreamError
 
-ERROR_STATUSES: Final[Mapping[str, int]] = {
+ERROR_STATUSES: Final[Mapping[str, Meaning]] = {
     "INVALID_ARGUMENT": 400,
     "FAILED_PRECONDITION": 400,
     "OUT_OF_RANGE": 400,
@@ -26,8 +28,10 @@ ERROR_STATUSES: Final[Mapping[str, int]] = {
     "UNIMPLEMENTED": 501,
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
+    "PerDay": DAY_IS_OVER,
 }
-"""An error's `status` to its HTTP status (https://cloud.google.com/apis/design/errors#handling_errors)."""
+"""An error's `status` to its HTTP status (https://cloud.google.com/apis/design/errors#handling_errors), and the part
+of a `quotaId` that says more, such as that of `GenerateRequestsPerDayPerProjectPerModel-FreeTier`."""
 
 SDK_ERRORS: Final = (
     genai_errors.APIError,
@@ -41,14 +45,23 @@ class GoogleFailures(Failures):
     """`Failures` that reads google.rpc errors, and google-genai's exceptions around them."""
 
     def told(
-        self, body: Any, model: str, *, status: int = 200, headers: Mapping[str, str] | None = None
+        self,
+        body: Any,
+        model: str,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        codes: Sequence[str] = (),
     ) -> UpstreamError:
         """As `Failures.told`; a refused key is told from a bad request, and `RetryInfo` is obeyed."""
         details = _details(body)
         if any(detail.get("reason") == "API_KEY_INVALID" for detail in details):
             status = 401  # Google says 400, as for any invalid argument
-        error = super().told(body, model, status=status, headers=headers)
-        if error.retry_after_s is None:
+        if any("PerDay" in quota for detail in details for quota in _quotas(detail)):
+            codes = (*codes, "PerDay")
+        error = super().told(body, model, status=status, headers=headers, codes=codes)
+        # With a day's quota it names the seconds until the minute's is whole again.
+        if error.retry_after_s is None and error.retryable:
             error.retry_after_s = next(filter(None, map(_retry_delay_s, details)), None)
         return error
 
@@ -80,12 +93,15 @@ def _details(body: Any) -> list[Mapping[str, Any]]:
     return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
 
 
+def _quotas(detail: Mapping[str, Any]) -> Iterator[str]:
+    """The names of the quotas that a google.rpc.QuotaFailure says are used up."""
+    violations = detail.get("violations")
+    for violation in violations if isinstance(violations, list) else ():
+        if isinstance(violation, dict) and isinstance(quota := violation.get("quotaId"), str):
+            yield quota
+
+
 def _retry_delay_s(detail: Mapping[str, Any]) -> float | None:
     """Of a google.rpc.RetryInfo: `"34.07s"` as 34.07."""
     delay = detail.get("retryDelay")
-    if not isinstance(delay, str):
-        return None
-    try:
-        return float(delay.removesuffix("s"))
-    except ValueError:
-        return None
+    return wait_of(delay) if isinstance(delay, str) else None

@@ -25,6 +25,7 @@ class LazyProvider:
 
     def chat(self, request: ChatRequest) -> Reply:
         """Load if need be, then pass everything on."""
+        request.record.attempts += 1  # here and nowhere else: whoever asks again comes by
         if self._loaded is not None:
             return self._loaded.chat(request)
         return self._load_and_chat(request)
@@ -41,6 +42,7 @@ class LazyProvider:
         Raises:
             InvalidRequest: This kind of provider has no embeddings.
         """
+        request.record.attempts += 1
         embed = getattr(await self._provider(), "embed", None)
         if embed is None:
             raise InvalidRequest(

@@ -16,7 +16,7 @@ from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.bursts import bursts
 from ollama_bridge.backends.embedding import Limits, embed_in_parts, read_reply, whole_reply
 from ollama_bridge.backends.failures import Failures
-from ollama_bridge.backends.sdk import USER_AGENT, encode
+from ollama_bridge.backends.sdk import USER_AGENT, encode, other_key
 from ollama_bridge.backends.session import client_session
 from ollama_bridge.backends.tool_choice import AUTO
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, Reply, Tool
@@ -50,6 +50,7 @@ class OllamaBackend:
 
     def __init__(self, settings: ProviderSettings) -> None:
         self._provider = settings.name
+        self._settings = settings
         base_url = (settings.base_url or DEFAULT_BASE_URL).rstrip("/")
         self._url = base_url + "/api"
         self._failures = Failures(
@@ -76,7 +77,7 @@ class OllamaBackend:
         reader = ChatReader(self._failures, model)
         with self._failures.mapped(model):
             async with (
-                aclosing(self._chunks(path, encode(to_body(request)), model)) as chunks,
+                aclosing(self._chunks(path, encode(to_body(request)), request)) as chunks,
                 aclosing(bursts(reader, chunks, request.progress)) as said,
             ):
                 async for burst in said:
@@ -89,7 +90,7 @@ class OllamaBackend:
     async def _embed_part(self, request: EmbedRequest) -> Embeddings:
         model = request.target.model
         with self._failures.mapped(model):
-            response = await self._post("/embed", encode(to_embed_body(request)), model)
+            response = await self._post("/embed", encode(to_embed_body(request)), request)
             try:
                 body = await whole_reply(response.content.iter_any(), self._failures, model)
             finally:
@@ -103,20 +104,25 @@ class OllamaBackend:
         """Close all connections."""
         await self._session.close()
 
-    async def _chunks(self, path: str, body: bytes, model: str) -> AsyncGenerator[tuple[bytes], None]:
-        response = await self._post(path, body, model)
+    async def _chunks(
+        self, path: str, body: bytes, request: ChatRequest
+    ) -> AsyncGenerator[tuple[bytes], None]:
+        response = await self._post(path, body, request)
         try:
             async for chunk in response.content.iter_any():
                 yield (chunk,)
         finally:
             response.close()  # nothing to do when it was read to its end
 
-    async def _post(self, route: str, body: bytes, model: str) -> aiohttp.ClientResponse:
-        response = await self._session.post(self._url + route, data=body, headers=self._headers)
+    async def _post(
+        self, route: str, body: bytes, request: ChatRequest | EmbedRequest
+    ) -> aiohttp.ClientResponse:
+        headers = {**self._headers, **other_key(self._settings, request.key)}
+        response = await self._session.post(self._url + route, data=body, headers=headers)
         if response.status == 200:
             return response
         try:
-            raise await self._refusal(response, model)
+            raise await self._refusal(response, request.target.model)
         finally:
             response.close()
 
@@ -243,7 +249,7 @@ class ChatReader:
         """
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
-            raise self._broken("it sent a line that is too large: ask again")
+            raise self._broken("it sent a line that is too large: ask for less at once", retryable=False)
         for line in lines:
             if line.strip():
                 yield from self._line(line)
@@ -267,7 +273,8 @@ class ChatReader:
             what = "a web page" if start.lstrip().startswith("<") else "something else"
             raise self._broken(
                 f"it answered with {what} instead of JSON lines: "
-                f"check providers.{self._failures.provider}.base_url"
+                f"check providers.{self._failures.provider}.base_url",
+                retryable=False,
             ) from None
         except (AttributeError, KeyError, TypeError, ValueError) as exc:
             raise self._broken("it sent a line of an unknown shape: ask again") from exc
@@ -306,8 +313,8 @@ class ChatReader:
         usage = Usage(_count(line.get("prompt_eval_count")), _count(line.get("eval_count")))
         return Finish(reason, usage, word)
 
-    def _broken(self, message: str) -> UpstreamBroken:
-        return self._failures.broken(message, self._model)
+    def _broken(self, message: str, *, retryable: bool = True) -> UpstreamBroken:
+        return self._failures.broken(message, self._model, retryable=retryable)
 
 
 def _text(value: Any) -> str:

@@ -22,7 +22,7 @@ from ollama_bridge.backends import (
 )
 from ollama_bridge.backends.bursts import Counts, Reader, read_all, told
 from ollama_bridge.backends.embedding import embed_in_parts, read_reply, whole_reply
-from ollama_bridge.backends.failures import ERROR_TYPES, Failures
+from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.backends.sdk import (
     REHEARSAL_URL,
@@ -30,11 +30,13 @@ from ollama_bridge.backends.sdk import (
     encode,
     http_client,
     neutral_environment,
+    other_key,
     payloads,
     pin_loggers,
     settle,
 )
 from ollama_bridge.backends.stopwords import StopWords
+from ollama_bridge.backends.verdicts import ERROR_TYPES, NO_CREDIT, Meaning
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, Reply
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import Event
@@ -45,9 +47,15 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_URL: Final = "https://api.openai.com/v1"
 
-OPENAI_ERROR_TYPES: Final[Mapping[str, int]] = {
+OPENAI_ERROR_TYPES: Final[Mapping[str, Meaning]] = {
     **ERROR_TYPES,
     # Of OpenAI, beyond those every backend knows
+    "billing_hard_limit_reached": NO_CREDIT,
+    "billing_not_active": NO_CREDIT,
+    "credit_balance_exhausted": NO_CREDIT,
+    "organization_spend_limit_exceeded": NO_CREDIT,
+    "organization_usage_limit_exceeded": NO_CREDIT,
+    "project_spend_limit_exceeded": NO_CREDIT,
     "tokens": 429,
     "requests": 429,
     "bio_policy": 400,
@@ -55,13 +63,16 @@ OPENAI_ERROR_TYPES: Final[Mapping[str, int]] = {
     "invalid_image": 400,
     "image_content_policy_violation": 400,
     "data_residency_mismatch": 400,
+    "server_is_overloaded": 503,
+    "slow_down": 503,
     # Of vendors
+    "exceeded_current_quota_error": NO_CREDIT,  # Moonshot
     "tool_use_failed": 400,
     "overloaded": 503,
     "service_unavailable": 503,
     "engine_overloaded_error": 503,
 }
-"""An error's `code` or `type` to the HTTP status it stands for."""
+"""What an error's `code` or `type` means."""
 
 _NO_KEY: Final = "none"
 """How an operator says that a server wants no key; also what it is sent, as the SDK insists on one."""
@@ -128,7 +139,7 @@ class OpenAIBackend:
         """Stream the reply; see `chat.Backend`."""
         model = request.target.model
         if self._is_openai:
-            self._failures.key(model)
+            self._failures.key(request)
         url, api, prepared, turn = self._asked(request)
         content = encode(prepared.body)
         if prepared.dropped:
@@ -143,7 +154,7 @@ class OpenAIBackend:
         words = StopWords(prepared.stops) if prepared.stops else None
         feed = reader.feed if words is None else _filtered(reader, words)
         with self._failures.mapped(model), told(request.record, reader):
-            stream = await self._post(url, content)
+            stream = await self._post(url, content, request.key)
             async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
                 async for batch in batches:
                     said, failure = read_all(feed, batch)
@@ -166,7 +177,7 @@ class OpenAIBackend:
         model = request.target.model
         if not self._is_openai or (self._settings.api or request.target.rules.api) != "responses":
             return estimate_tokens(request.messages, request.tools)
-        self._failures.key(model)
+        self._failures.key(request)
         body = responses.prepare(request, conversation(request), is_openai=True).body
         asked = {name: value for name, value in body.items() if name in responses.COUNTED}
         with self._failures.mapped(model):
@@ -174,7 +185,7 @@ class OpenAIBackend:
                 self._url + _APIS["responses"].path + "/input_tokens",
                 content=encode(asked),
                 cast_to=object,
-                options={"headers": self._headers, "max_retries": 0},
+                options={"headers": self._headers_of(request.key), "max_retries": 0},
             )
             return int(counted["input_tokens"])
 
@@ -191,7 +202,7 @@ class OpenAIBackend:
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Embed all inputs; see `chat.Embedder`."""
         if self._is_openai:
-            self._failures.key(request.target.model)
+            self._failures.key(request)
         limits = openai_embeddings.OPENAI_LIMITS if self._is_openai else openai_embeddings.VENDOR_LIMITS
         return await embed_in_parts(request, limits, self._embed_part)
 
@@ -199,7 +210,7 @@ class OpenAIBackend:
         model = request.target.model
         content = encode(openai_embeddings.to_body(request, is_openai=self._is_openai))
         with self._failures.mapped(model):
-            stream = await self._post(self._url + "/embeddings", content)
+            stream = await self._post(self._url + "/embeddings", content, request.key)
             async with stream:
                 kind = stream.response.headers.get("content-type", "")
                 body = await whole_reply(stream.response.aiter_bytes(), self._failures, model)
@@ -216,7 +227,10 @@ class OpenAIBackend:
         """Close all connections."""
         await self._client.close()
 
-    async def _post(self, path: str, content: bytes) -> openai.AsyncStream[object]:
+    def _headers_of(self, key: int) -> dict[str, str]:
+        return {**self._headers, **other_key(self._settings, key)} if key else self._headers
+
+    async def _post(self, path: str, content: bytes, key: int = 0) -> openai.AsyncStream[object]:
         # The SDK's verb for endpoints it has no method for: its URL, key and errors, but neither its walk
         # through every message (80 ms in a long conversation) nor its typed chunks (130 us each).
         return await self._client.post(
@@ -225,7 +239,7 @@ class OpenAIBackend:
             cast_to=object,
             stream=True,
             stream_cls=openai.AsyncStream[object],
-            options={"headers": self._headers, "max_retries": 0},
+            options={"headers": self._headers_of(key), "max_retries": 0},
         )
 
 

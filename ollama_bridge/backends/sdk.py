@@ -55,6 +55,22 @@ def neutral_environment() -> Iterator[None]:
         os.environ.update(before)
 
 
+def other_key(
+    settings: ProviderSettings, number: int, *, header: str = "Authorization", scheme: str = "Bearer "
+) -> dict[str, str]:
+    """What a request's headers need to use another key than the first, which clients have from the start.
+
+    Args:
+        settings: Of the provider; a header that the operator wrote there himself stays as it is.
+        number: Of the key; without such a key the first is used.
+        header: Which holds it.
+        scheme: What stands before it.
+    """
+    if not 0 < number < len(settings.api_keys) or header.lower() in map(str.lower, settings.headers):
+        return {}
+    return {header: scheme + settings.api_keys[number]}
+
+
 def http_client(settings: ProviderSettings) -> httpx2.AsyncClient:
     """The client to hand to an SDK as `http_client=`; make it inside the running loop, the SDK closes it.
 
@@ -175,7 +191,7 @@ def encode(body: Mapping[str, Any]) -> bytes:
 async def payloads(
     response: httpx2.Response, failures: Failures, model: str
 ) -> AsyncGenerator[Iterable[Any], None]:
-    """The JSON of a streamed reply, one iterable for each read; `[DONE]` left out.
+    """The JSON of a streamed reply, one iterable for each read that ends an event; `[DONE]` left out.
 
     The SDKs' own iterators drop events without a name, take HTML for an empty stream, and cost four times
     as much. Read it inside `aclosing(...)` and inside `failures.mapped(...)`.
@@ -191,7 +207,8 @@ async def payloads(
     plain = "content-encoding" not in response.headers
     async with aclosing(response.aiter_raw() if plain else response.aiter_bytes()) as chunks:
         async for chunk in chunks:
-            yield map(orjson.loads, [payload for payload in reader.feed(chunk) if payload != b"[DONE]"])
+            if found := [payload for payload in reader.feed(chunk) if payload != b"[DONE]"]:
+                yield map(orjson.loads, found)
     try:
         last = [orjson.loads(payload) for payload in reader.close() if payload != b"[DONE]"]
     except orjson.JSONDecodeError:
@@ -221,8 +238,9 @@ async def _no_event_stream(
     except orjson.JSONDecodeError:
         body = None
     if isinstance(body, dict) and ("error" in body or body.get("object") == "error"):
-        return failures.told(body, model)
+        return failures.told(body, model, headers=response.headers)
     return failures.broken(
         f"answered with {clean(kind)} instead of an event stream: check providers.{failures.provider}.base_url",
         model,
+        retryable=False,
     )
