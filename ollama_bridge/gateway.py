@@ -15,9 +15,20 @@ from platformdirs import user_state_path
 from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import COMPATIBLE, Model, ModelConfig, complete, facts_kind
-from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddings, EmbedRequest, Reply
+from ollama_bridge.chat import (
+    Answerer,
+    Backend,
+    ChatRequest,
+    Counter,
+    Embedder,
+    Embeddings,
+    EmbedRequest,
+    Reply,
+)
+from ollama_bridge.config import Cache as CacheSection
 from ollama_bridge.config import Config, Reasoning
 from ollama_bridge.lineage import folded
+from ollama_bridge.policies.cache import Cache, Caching, Who
 from ollama_bridge.policies.complete import Complete
 from ollama_bridge.policies.counting import Counting
 from ollama_bridge.policies.infill import FillByChat
@@ -25,10 +36,14 @@ from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.recall import Recall
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.registry import ModelRegistry, Residency
+from ollama_bridge.store.link import RedisLink
+from ollama_bridge.store.vaults import vault_at
 from ollama_bridge.vault import Limits, Vault
 
 _NEVER_SEAL: Final = frozenset({COMPATIBLE, "ollama", "demo"})
 """Kinds of providers, as far as facts go, whose replies hold nothing that they want back."""
+
+MEGABYTE: Final = 1024 * 1024
 
 COUNT_WITHIN_S: Final = 3.0
 """Seconds for a provider to count a prompt's tokens before they are estimated."""
@@ -63,6 +78,8 @@ class Gateway:
         heartbeat_s: Seconds of silence after which a streamed answer shows that it lives; 0: never.
         residency: What was used and until when; handed on by a reload.
         vault: What providers want back with later turns; handed on by a reload that does not change its limits.
+        caching: What is done about equal questions; the answers that are kept are handed on as `vault` is.
+        link: To what several instances share, if they share anything; handed on while its address stays.
         default_max_tokens: For models added later, of which nobody knows the limit.
     """
 
@@ -78,11 +95,15 @@ class Gateway:
         heartbeat_s: float,
         residency: Residency,
         vault: Vault | None,
+        caching: Caching,
+        link: RedisLink | None,
         default_max_tokens: int | None,
     ) -> None:
         self.providers = dict(providers)
         self.residency = residency
         self.vault = vault
+        self.answers = caching.answers
+        self.link = link
         self.heartbeat_s = heartbeat_s
         self.registry = ModelRegistry(
             backends,
@@ -97,8 +118,11 @@ class Gateway:
         self._unused = asyncio.Event()
         self._unused.set()
 
-        gateway: Backend = self.registry
-        self._outermost: Backend = Pace(gateway, self._pacing_of)
+        answerer: Answerer = self.registry
+        if caching:
+            answerer = Cache(answerer, caching, self._who)
+        self._embedder: Embedder = answerer
+        self._outermost: Backend = Pace(answerer, self._pacing_of)
 
     def chat(self, request: ChatRequest) -> Reply:
         """Answer through all policies."""
@@ -106,7 +130,7 @@ class Gateway:
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Embed, within the provider's timeout."""
-        return await self.registry.embed(request)
+        return await self._embedder.embed(request)
 
     async def count(self, request: ChatRequest) -> int:
         """Tokens of the prompt, as the provider counts them or else estimated; soon, whatever the provider does."""
@@ -136,8 +160,16 @@ class Gateway:
         for provider in self.providers.values():
             if id(provider) not in keep:
                 await provider.aclose()
-        if self.vault is not None and (successor is None or successor.vault is not self.vault):
-            await self.vault.aclose()
+        handed_on = (successor.vault, successor.answers, successor.link) if successor else ()
+        for state in (self.vault, self.answers, self.link):  # the link last: the others write over it
+            if state is not None and not any(state is kept for kept in handed_on):
+                await state.aclose()
+
+    def _who(self, name: str) -> Who:
+        target = self.registry.resolve(name).target
+        settings = self.providers[target.provider].settings
+        # The same name of a model, asked elsewhere or in another way, is another model.
+        return Who(target, (settings.kind, settings.base_url, settings.api, settings.fim, settings.headers))
 
     def _pacing_of(self, name: str) -> Pacing:
         config = self.registry.resolve(name).config
@@ -164,7 +196,9 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
         for name, wanted in settings.items()
     }
     silence_s = {name: _silence_s(config, name) for name in providers}
-    vault = _vault(config.reasoning, before.vault if before else None)
+    link = _link(config.state, before.link if before else None)
+    vault = _vault(config.reasoning, link, before.vault if before else None)
+    answers = _answers(config.cache, link, before.answers if before else None)
     return Gateway(
         providers,
         {
@@ -183,6 +217,8 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
         heartbeat_s=config.streaming.heartbeat_s,
         residency=before.residency if before else Residency(),
         vault=vault,
+        caching=Caching(answers, share=config.cache.share, any_temperature=config.cache.any_temperature),
+        link=link,
         default_max_tokens=config.default_max_tokens,
     )
 
@@ -206,13 +242,37 @@ def _completed(
     return complete(model, kind=_facts_kind(settings[model.backend]), default_max_tokens=default_max_tokens)
 
 
-def _vault(reasoning: Reasoning, before: Vault | None) -> Vault | None:
+def _link(url: str, before: RedisLink | None) -> RedisLink | None:
+    if not url:
+        return None
+    return before if before is not None and before.url == url else RedisLink(url)
+
+
+def _vault(reasoning: Reasoning, link: RedisLink | None, before: Vault | None) -> Vault | None:
     if not reasoning.keep:
         return None
-    limits = Limits(reasoning.max_mb * 1024 * 1024, reasoning.max_days * 86_400)
-    if before is not None and before.limits == limits:
-        return before
-    return Vault(user_state_path("ollama-bridge") / "reasoning.sqlite3", limits)
+    return vault_at(
+        link or user_state_path("ollama-bridge") / "reasoning.sqlite3",
+        Limits(reasoning.max_mb * MEGABYTE, reasoning.max_days * 86_400),
+        holds="the reasoning of earlier turns",
+        prefix="reasoning",
+        renewed=True,
+        before=before,
+    )
+
+
+def _answers(cache: CacheSection, link: RedisLink | None, before: Vault | None) -> Vault | None:
+    if not cache.enabled:
+        return None
+    places = {"memory": None, "disk": user_state_path("ollama-bridge") / "cache.sqlite3", "state": link}
+    return vault_at(
+        places[cache.store],
+        Limits(cache.max_mb * MEGABYTE, cache.ttl_s),
+        holds="answers",
+        prefix="answer",
+        renewed=False,
+        before=before,
+    )
 
 
 def _facts_kind(settings: ProviderSettings) -> str:
