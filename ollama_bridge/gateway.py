@@ -119,8 +119,8 @@ class Gateway:
         self._unused.set()
 
         answerer: Answerer = self.registry
-        if caching:
-            answerer = Cache(answerer, caching, self._who)
+        self._cache = Cache(answerer, caching, self._who) if caching else None
+        answerer = self._cache or answerer
         self._embedder: Embedder = answerer
         self._outermost: Backend = Pace(answerer, self._pacing_of)
 

@@ -78,6 +78,8 @@ class SharedCall(Generic[T]):
                 self._end(None)
                 self._task.cancel()
                 await asyncio.wait({self._task})  # what it took so far is known when it has been closed
+            elif self._ended is not None:
+                record.cached = "shared"  # others go on with it, and pay for it
         finally:
             del self._readers[id(record)]
             self._tell_who_answers(record)
