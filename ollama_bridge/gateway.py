@@ -12,6 +12,7 @@ from typing import Final
 
 from platformdirs import user_state_path
 
+from ollama_bridge.allowances import Rates
 from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import COMPATIBLE, Model, ModelConfig, complete, facts_kind
@@ -36,7 +37,10 @@ from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.recall import Recall
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.registry import ModelRegistry, Residency
+from ollama_bridge.store.embedded import EmbeddedStore
 from ollama_bridge.store.link import RedisLink
+from ollama_bridge.store.remote import RemoteStore
+from ollama_bridge.store.shelf import Store
 from ollama_bridge.store.vaults import vault_at
 from ollama_bridge.vault import Limits, Vault
 
@@ -79,7 +83,8 @@ class Gateway:
         residency: What was used and until when; handed on by a reload.
         vault: What providers want back with later turns; handed on by a reload that does not change its limits.
         caching: What is done about equal questions; the answers that are kept are handed on as `vault` is.
-        link: To what several instances share, if they share anything; handed on while its address stays.
+        link: To Redis, if there is one; handed on by a reload that does not change its address.
+        store: What limits and budgets count in; handed on likewise. None: nothing is limited.
         default_max_tokens: For models added later, of which nobody knows the limit.
     """
 
@@ -97,6 +102,7 @@ class Gateway:
         vault: Vault | None,
         caching: Caching,
         link: RedisLink | None,
+        store: Store | None,
         default_max_tokens: int | None,
     ) -> None:
         self.providers = dict(providers)
@@ -104,6 +110,7 @@ class Gateway:
         self.vault = vault
         self.answers = caching.answers
         self.link = link
+        self.store = store
         self.heartbeat_s = heartbeat_s
         self.registry = ModelRegistry(
             backends,
@@ -149,9 +156,11 @@ class Gateway:
                 self._unused.set()
 
     async def warm(self) -> None:
-        """Load every provider's SDK, one after the other, so that no client waits for it."""
+        """Load every provider's SDK, one after the other, and open the store, so that no client waits for it."""
         for provider in self.providers.values():
             await provider.warm()
+        if self.store is not None:
+            await self.store.spent(())
 
     async def retire(self, successor: "Gateway | None" = None) -> None:
         """Once the last answer is out, close what `successor` has not taken over."""
@@ -160,8 +169,9 @@ class Gateway:
         for provider in self.providers.values():
             if id(provider) not in keep:
                 await provider.aclose()
-        handed_on = (successor.vault, successor.answers, successor.link) if successor else ()
-        for state in (self.vault, self.answers, self.link):  # the link last: the others write over it
+        handed_on = (successor.vault, successor.answers, successor.store, successor.link) if successor else ()
+        # The link last: the others may have something to say over it.
+        for state in (self.vault, self.answers, self.store, self.link):
             if state is not None and not any(state is kept for kept in handed_on):
                 await state.aclose()
 
@@ -199,6 +209,7 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
     link = _link(config.state, before.link if before else None)
     vault = _vault(config.reasoning, link, before.vault if before else None)
     answers = _answers(config.cache, link, before.answers if before else None)
+    store = _store(config, link, before)
     return Gateway(
         providers,
         {
@@ -219,6 +230,7 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
         vault=vault,
         caching=Caching(answers, share=config.cache.share, any_temperature=config.cache.any_temperature),
         link=link,
+        store=store,
         default_max_tokens=config.default_max_tokens,
     )
 
@@ -240,12 +252,6 @@ def _completed(
     model: ModelConfig, settings: Mapping[str, ProviderSettings], default_max_tokens: int | None
 ) -> Model:
     return complete(model, kind=_facts_kind(settings[model.backend]), default_max_tokens=default_max_tokens)
-
-
-def _link(url: str, before: RedisLink | None) -> RedisLink | None:
-    if not url:
-        return None
-    return before if before is not None and before.url == url else RedisLink(url)
 
 
 def _vault(reasoning: Reasoning, link: RedisLink | None, before: Vault | None) -> Vault | None:
@@ -272,6 +278,31 @@ def _answers(cache: CacheSection, link: RedisLink | None, before: Vault | None) 
         prefix="answer",
         renewed=False,
         before=before,
+    )
+
+
+def _link(url: str, before: RedisLink | None) -> RedisLink | None:
+    if before is not None and before.url == url:
+        return before
+    return RedisLink(url) if url else None
+
+
+def _store(config: Config, link: RedisLink | None, before: Gateway | None) -> Store | None:
+    if link is None and not _limits_something(config):
+        return None
+    if before is not None and before.store is not None and before.link is link:
+        return before.store
+    local = EmbeddedStore(user_state_path("ollama-bridge") / "state.sqlite3")
+    return RemoteStore(link, local) if link else local
+
+
+def _limits_something(config: Config) -> bool:
+    limited = (*config.providers.values(), *config.models)
+    return bool(
+        config.limits
+        or config.budgets
+        or any(model.budget for model in config.models)
+        or any(getattr(each, name) for each in limited for name in Rates.model_fields)
     )
 
 

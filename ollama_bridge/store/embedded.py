@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 
 from ollama_bridge import sqlitefile
+from ollama_bridge.store.arithmetic import negative
 from ollama_bridge.store.shelf import Granted, Purse, Rate, Refused
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class EmbeddedStore:
         self, rates: Sequence[Rate], purses: Sequence[Purse], taken: "Future[Granted | Refused]"
     ) -> None:
         """Whoever took this is gone."""
-        from ollama_bridge.store.tables import Settlement, negative  # noqa: PLC0415 - as above
+        from ollama_bridge.store.tables import Settlement  # noqa: PLC0415 - as above
 
         if taken.cancelled() or taken.exception() or not isinstance(granted := taken.result(), Granted):
             return

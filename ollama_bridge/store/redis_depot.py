@@ -8,13 +8,12 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ollama_bridge.store.link import LinkDown, RedisLink
+from ollama_bridge.store.link import PREFIX, LinkDown, RedisLink
 from ollama_bridge.vault import Entry, Write
 
 if TYPE_CHECKING:
     import redis
 
-PREFIX: Final = "ollama-bridge:"
 _NOTED: Final = struct.Struct(">d")
 """In front of each value: when it was put, in seconds since the epoch."""
 

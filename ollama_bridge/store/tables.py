@@ -2,15 +2,15 @@
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from ollama_bridge.sqlitefile import transaction
 from ollama_bridge.store import windows
+from ollama_bridge.store.arithmetic import Counts, empty, refused
 from ollama_bridge.store.shelf import Granted, Purse, Rate, Refused
-from ollama_bridge.store.sliding import Counts, refused
 from ollama_bridge.store.windows import Window, Windows
 
 VERSION: Final = 1
@@ -148,13 +148,3 @@ class Tables:
     def _spend(self, purse: Purse, amount: int) -> None:
         if amount:
             self.connection.execute(_SPEND, (purse.key, amount, purse.until_s))
-
-
-def negative(rates: Sequence[Rate]) -> list[Rate]:
-    """The settlement that undoes a take of them."""
-    return [replace(rate, cost=-rate.cost) for rate in rates]
-
-
-def empty(purse: Purse, left: int, least: int, now_s: float) -> Refused:
-    """Why `purse` cannot give `least` now."""
-    return Refused(purse, left, max(0.0, purse.until_s - now_s) if least <= purse.limit else None)

@@ -1,12 +1,14 @@
-"""The arithmetic of a sliding window counter: how much there is left, and when there is enough again.
+"""The arithmetic of rates and purses: how much there is left, and when there is enough again.
 
-The window before counts by the part of it that the last `window_s` seconds still touch.
+Rates are sliding window counters: the window before counts by the part of it that the last `window_s` seconds still
+touch.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from ollama_bridge.store.shelf import Rate, Refused
+from ollama_bridge.store.shelf import Purse, Rate, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,16 @@ def refused(rate: Rate, counts: Counts) -> Refused:
     """Why `rate` cannot give its cost now."""
     taken = math.floor(counts.previous * counts.previous_s / rate.window_s + counts.current)
     return Refused(rate, max(0, rate.limit - taken), _wait_s(rate, counts))
+
+
+def empty(purse: Purse, left: int, least: int, now_s: float) -> Refused:
+    """Why `purse` cannot give `least` now."""
+    return Refused(purse, left, max(0.0, purse.until_s - now_s) if least <= purse.limit else None)
+
+
+def negative(rates: Sequence[Rate]) -> list[Rate]:
+    """The settlement that undoes a take of them."""
+    return [replace(rate, cost=-rate.cost) for rate in rates]
 
 
 def _wait_s(rate: Rate, counts: Counts) -> float | None:
