@@ -4,7 +4,6 @@ What it holds can be done without: whatever goes wrong with the depot is said on
 here ever stops the event loop, and nobody looks at the depot before something is asked of it.
 """
 
-import asyncio
 import math
 import time
 from collections import OrderedDict
@@ -17,9 +16,6 @@ from ollama_bridge.store.link import RedisLink
 
 MEMORY_BYTES: Final = 16 * 1024 * 1024
 """What memory holds in front of a depot: the conversations of the last minutes."""
-
-LOOKUP_S: Final = 0.5
-"""Seconds that a depot may take to answer; an answer is not held up for longer."""
 
 _TOUCH_S: Final = 3600.0  # how old the note of the last use may be: reading should not mean writing
 _ENTRY_BYTES: Final = 200  # what an entry costs beside its value, roughly
@@ -71,8 +67,8 @@ class Depot(Protocol):
         """Whether what is not in it now need not be looked for again, since hardly anybody else puts things there."""
         ...
 
-    async def read(self, keys: list[bytes], oldest_s: float) -> dict[bytes, Entry]:
-        """What there is under these keys, unless it was noted before `oldest_s`."""
+    async def read(self, keys: list[bytes], oldest_s: float) -> dict[bytes, Entry] | None:
+        """What there is under these keys, unless it was noted before `oldest_s`; None: it cannot tell in time."""
         ...
 
     def write(self, write: Write) -> None:
@@ -173,10 +169,8 @@ class Vault:
             self._depot.write(write)
 
     async def _read(self, depot: Depot, keys: list[bytes], oldest_s: float) -> dict[bytes, Entry]:
-        try:
-            async with asyncio.timeout(LOOKUP_S):
-                found = await depot.read(keys, oldest_s)
-        except TimeoutError:
+        found = await depot.read(keys, oldest_s)
+        if found is None:
             return {}
         for key in keys:
             held = self._memory.get(key)

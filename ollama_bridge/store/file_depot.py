@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
+LOOKUP_S: Final = 0.5
+"""Seconds that a disk may take to answer; an answer is not held up for longer."""
+
 _BUSY_S: Final = 2.0  # another daemon writes to the same file for milliseconds at most
 _TRIES: Final = 5  # switching a new file to WAL does not wait for the other daemon that does the same
 _AGAIN_S: Final = 0.05
@@ -63,12 +66,16 @@ class FileDepot:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault")
         self._waiting: deque[Write] = deque()
 
-    async def read(self, keys: list[bytes], oldest_s: float) -> dict[bytes, Entry]:
+    async def read(self, keys: list[bytes], oldest_s: float) -> dict[bytes, Entry] | None:
         """As `Depot` says; it comes behind all that waits to be written."""
         if not self._is_of_use:
-            return {}
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._fetch, keys, oldest_s)
+            return None
+        reading = asyncio.get_running_loop().run_in_executor(self._thread, self._fetch, keys, oldest_s)
+        try:
+            async with asyncio.timeout(LOOKUP_S):
+                return await reading
+        except TimeoutError:
+            return None
 
     def write(self, write: Write) -> None:
         """As `Depot` says."""
@@ -86,8 +93,8 @@ class FileDepot:
 
     # What follows runs in the depot's thread.
 
-    def _fetch(self, keys: list[bytes], oldest_s: float) -> dict[bytes, Entry]:
-        return self._tried(lambda: self._disk.read(keys, oldest_s)) or {}
+    def _fetch(self, keys: list[bytes], oldest_s: float) -> dict[bytes, Entry] | None:
+        return self._tried(lambda: self._disk.read(keys, oldest_s))
 
     def _flush(self) -> None:
         writes: list[Write] = []

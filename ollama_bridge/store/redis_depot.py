@@ -38,14 +38,14 @@ class RedisDepot:
         self._waiting: list[Write] = []
         self._writing: asyncio.Task[None] | None = None
 
-    async def read(self, keys: list[bytes], oldest_s: float) -> dict[bytes, Entry]:
-        """As `Depot` says, in one round trip."""
+    async def read(self, keys: list[bytes], oldest_s: float) -> dict[bytes, Entry] | None:
+        """As `Depot` says, in one round trip; how long it may take is the link's business."""
         names = self._names(keys)
         try:
             # Without `decode_responses` the client returns bytes, whatever its types say.
             values = await self.place.run(lambda client: cast("list[bytes | None]", client.mget(names)))
         except LinkDown:
-            return {}
+            return None
         found = {
             key: Entry(value[_NOTED.size :], *_NOTED.unpack_from(value))
             for key, value in zip(keys, values, strict=True)
