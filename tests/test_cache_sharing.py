@@ -51,7 +51,10 @@ class Provider:
     async def embed(self, request):
         self.asked.append(request)
         request.record.attempts += 1
-        item = await self.words.get()
+        try:
+            item = await self.words.get()
+        finally:
+            self.closed.set()
         if isinstance(item, BaseException):
             raise item
         request.record.charges.append(Charge("acme", "m-1", Usage(3), 1))
@@ -261,3 +264,15 @@ async def test_vectors_are_shared_at_any_temperature(provider):
     provider.says(UpstreamBusy("busy", provider="acme", model="m-1"))
     errors = await asyncio.gather(*map(cache.embed, requests), return_exceptions=True)
     assert [type(error) for error in errors] == [UpstreamBusy] * 3
+
+
+async def test_vectors_that_nobody_waits_for_any_more_are_given_up(provider):
+    """When the last one has left, and not before."""
+    cache = shared(provider)
+    tasks = [asyncio.create_task(cache.embed(EmbedRequest("m", ("a",)))) for _ in range(2)]
+    await until(lambda: provider.asked)
+    for task in tasks:
+        assert not provider.closed.is_set()
+        task.cancel()
+        await asyncio.wait({task})
+    assert provider.closed.is_set()

@@ -176,6 +176,30 @@ async def _rows(path):
         db.close()
 
 
+async def test_what_is_put_again_and_again_is_looked_for_again(path):
+    """Another daemon may have made it meanwhile."""
+    one, two = (opened(path, renewed=False) for _ in range(2))
+    assert await two.find([b"a"]) == {}
+    one.put([b"a"], b"value")
+    await one.aclose()
+    assert await two.find([b"a"]) == {b"a": b"value"}
+    await two.aclose()
+
+
+async def test_without_a_depot_memory_holds_all_of_it():
+    """Up to its limit, for its time, and nothing lasts."""
+    clock = Clock()
+    vault = Vault(Limits(MEGABYTE, 60.0), renewed=False, clock_s=clock)
+    for number in range(100):
+        vault.put([b"%d" % number], bytes(20_000))
+    found = await vault.find([b"%d" % number for number in range(100)])
+    assert list(found) == [b"%d" % number for number in range(100 - len(found), 100)]
+    assert 45 < len(found) < 55
+    clock.now_s += 61
+    assert await vault.find([b"99"]) == {}
+    await vault.aclose()
+
+
 async def test_a_value_too_large_for_it_is_not_kept(path):
     """It would throw everything else out."""
     vault = opened(path, Limits(MEGABYTE, 60.0))
