@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from ollama_bridge.events import Finish, TextDelta, Usage
 from ollama_bridge.policies.cache import Cache, Caching, Who
 from ollama_bridge.policies.timeout import Timeout
 from ollama_bridge.record import CallRecord, Charge
+from ollama_bridge.vault import Limits, Vault
 from scripted import collect, until
 
 WHOLE = [TextDelta("a"), TextDelta("b"), Finish(usage=Usage(3, 2))]
@@ -59,6 +61,20 @@ class Provider:
             raise item
         request.record.charges.append(Charge("acme", "m-1", Usage(3), 1))
         return item
+
+
+class SlowDepot:
+    """Has nothing, and takes a while to say so."""
+
+    place = Path("somewhere")
+    misses_last = True
+
+    async def read(self, keys, oldest_s):
+        await asyncio.sleep(0.01)
+        return {}
+
+    def write(self, write):
+        pass
 
 
 def shared(provider, **caching):
@@ -222,6 +238,31 @@ async def test_others_ask_for_themselves(provider, other):
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+
+
+async def test_who_waits_for_the_disk_shares_what_begins_meanwhile(provider):
+    """Both look for a kept answer in vain, at the same time, and then one asks."""
+    cache = shared(provider, answers=Vault(Limits(1 << 20, 60.0), SlowDepot()))
+    tasks = [reading(cache, asks()) for _ in range(2)]
+    provider.says(*WHOLE)
+    assert await asyncio.gather(*tasks) == [WHOLE] * 2
+    assert len(provider.asked) == 1
+
+
+async def test_the_newest_call_is_the_one_to_join(provider):
+    """Also after an older one for the same has ended."""
+    cache = shared(provider)
+    old = reading(cache, asks())
+    await until(lambda: provider.asked)
+    new = reading(cache, replace(asks(), reuse="renew"))
+    await until(lambda: len(provider.asked) == 2)
+    provider.says(*WHOLE)
+    assert await old == WHOLE
+    joining = reading(cache, asks())
+    await asyncio.sleep(0)
+    provider.says(*WHOLE)
+    assert [await new, await joining] == [WHOLE] * 2
+    assert len(provider.asked) == 2
 
 
 async def test_any_temperature_is_shared_where_the_operator_says_so(provider):

@@ -186,6 +186,20 @@ async def test_what_is_put_again_and_again_is_looked_for_again(path):
     await two.aclose()
 
 
+async def test_what_another_daemon_renewed_is_read_once(path):
+    """Then memory has the new value instead of the one that is too old."""
+    clock = Clock()
+    one, two = (opened(path, Limits(MEGABYTE, 60.0), clock_s=clock) for _ in range(2))
+    one.put([b"a"], b"old")
+    assert await one.find([b"nothing"]) == {}  # behind what waits to be written
+    clock.now_s += 61
+    two.put([b"a"], b"new")
+    await two.aclose()
+    assert await one.find([b"a"]) == {b"a": b"new"}
+    await one.aclose()
+    assert await one.find([b"a"]) == {b"a": b"new"}
+
+
 async def test_without_a_depot_memory_holds_all_of_it():
     """Up to its limit, for its time, and nothing lasts."""
     clock = Clock()
