@@ -18,6 +18,8 @@ Think: TypeAlias = bool | Literal["low", "medium", "high", "max"] | None
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 CacheTtl: TypeAlias = Literal["", "5m", "1h"]
 """How long the provider shall keep the prompt up to here in its cache; empty: the client said nothing."""
+Reuse: TypeAlias = Literal["yes", "renew", "never"]
+"""Whether an answer that another call got may do: yes; no, but others may have this one; nor that."""
 Capability: TypeAlias = Literal["completion", "tools", "vision", "thinking", "insert", "embedding"]
 
 Reply: TypeAlias = AsyncGenerator[Sequence[Event], None]
@@ -182,6 +184,7 @@ class ChatRequest:
         progress: Called by a backend whenever the model generated something of which no event comes yet,
             such as a piece of a tool call's arguments: silence is counted from there.
         key: Which of the provider's keys to use, counted from 0; set by the key pool.
+        reuse: What the client said of answers that are kept, or under way (`Cache-Control`).
         record: Where what the call comes to is noted; every policy may write to it, and none reads it for its work.
     """
 
@@ -201,6 +204,7 @@ class ChatRequest:
     target: Target = field(default_factory=Target)
     progress: Callable[[], None] = field(default=_ignore, compare=False, repr=False)
     key: int = 0
+    reuse: Reuse = "yes"
     record: CallRecord = field(default_factory=CallRecord, compare=False, repr=False)
 
 
@@ -233,6 +237,7 @@ class EmbedRequest:
         keep_alive_s: As in `ChatRequest`.
         target: Who answers; set by the registry.
         key: As in `ChatRequest`.
+        reuse: As in `ChatRequest`.
         record: As in `ChatRequest`.
     """
 
@@ -244,6 +249,7 @@ class EmbedRequest:
     keep_alive_s: float | None = None
     target: Target = field(default_factory=Target)
     key: int = 0
+    reuse: Reuse = "yes"
     record: CallRecord = field(default_factory=CallRecord, compare=False, repr=False)
 
 

@@ -1,67 +1,40 @@
-"""A bounded store of bytes under hashed keys: in memory at once, on disk a moment later, there after a restart.
+"""A bounded store of bytes under hashed keys: in memory at once, in a depot a moment later, there after a restart.
 
-What it holds can be done without: whatever goes wrong with the disk is said once, and memory serves on.
-SQLite has a thread of its own, so nothing here ever stops the event loop, and opening the file waits until
-something is asked of it.
+What it holds can be done without: whatever goes wrong with the depot is said once, and memory serves on. Nothing
+here ever stops the event loop, and nobody looks at the depot before something is asked of it.
 """
 
-import asyncio
+import math
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, Protocol, TypeAlias
 
-import structlog
-
-from ollama_bridge import sqlitefile
 from ollama_bridge.sqlitefile import Limits
-
-if TYPE_CHECKING:
-    import sqlite3
-
-log = structlog.get_logger(__name__)
-
-Result = TypeVar("Result")
+from ollama_bridge.store.link import RedisLink
 
 MEMORY_BYTES: Final = 16 * 1024 * 1024
-"""What memory holds in front of the disk: the conversations of the last minutes."""
+"""What memory holds in front of a depot: the conversations of the last minutes."""
 
-LOOKUP_S: Final = 0.5
-"""Seconds that a disk may take to answer; an answer is not held up for longer."""
-
-_BUSY_S: Final = 2.0  # another daemon writes to the same file for milliseconds at most
-_TRIES: Final = 5  # switching a new file to WAL does not wait for the other daemon that does the same
-_AGAIN_S: Final = 0.05
-_MOST_KEYS: Final = 500  # in one statement
 _TOUCH_S: Final = 3600.0  # how old the note of the last use may be: reading should not mean writing
 _ENTRY_BYTES: Final = 200  # what an entry costs beside its value, roughly
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS vault (id INTEGER PRIMARY KEY, value BLOB NOT NULL, used REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS vault_key (
-    key BLOB PRIMARY KEY, id INTEGER NOT NULL REFERENCES vault (id) ON DELETE CASCADE
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS vault_used ON vault (used);
-CREATE INDEX IF NOT EXISTS vault_key_id ON vault_key (id);
-"""
 
-
-_FIND: Final = "SELECT key, vault.id, value, used FROM vault_key JOIN vault ON vault.id = vault_key.id"
+Place: TypeAlias = Path | RedisLink
+"""Where a depot is: an SQLite file of this machine, or Redis."""
 
 
 @dataclass(slots=True)
-class _Entry:
-    """`value` is empty where the disk is known to have nothing; `noted_s`: the use that the disk knows of."""
+class Entry:
+    """`value` is empty where there is known to be none; `noted_s`: the last use, or the put, that the depot knows of."""
 
     value: bytes
     noted_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Write:
+class Write:
     """Set `value` under `keys`; empty: forget them; None: they were used."""
 
     keys: tuple[bytes, ...]
@@ -69,42 +42,71 @@ class _Write:
     used_s: float
 
 
+class Depot(Protocol):
+    """Where a vault keeps what is to last. Nothing here raises: it does without, and says so once."""
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+        ...
+
+    @property
+    def misses_last(self) -> bool:
+        """Whether what is not in it now need not be looked for again, since hardly anybody else puts things there."""
+        ...
+
+    async def read(self, keys: list[bytes], oldest_s: float) -> dict[bytes, Entry] | None:
+        """What there is under these keys, unless it was noted before `oldest_s`; None: it cannot tell in time."""
+        ...
+
+    def write(self, write: Write) -> None:
+        """Do it soon, and in the order of the calls."""
+        ...
+
+    async def aclose(self) -> None:
+        """Do what is still to be done, and close."""
+        ...
+
+
 class Vault:
     """Values under keys.
 
-    Several daemons may share one file. What one has looked for in vain it does not look for again, though another
-    may have put it there meanwhile.
-
     Args:
-        path: Of the SQLite file; it and its folder are made when they are first needed, readable by nobody else.
         limits: How much to keep.
-        memory_bytes: How much of it to keep in memory.
+        depot: Where it is kept beside memory; None: nowhere.
+        renewed: Whether age counts from the last use, else from when it was put.
+        memory_bytes: How much of it to keep in memory; without a depot that is all of it.
         clock_s: Seconds since the epoch.
     """
 
     def __init__(
         self,
-        path: Path,
         limits: Limits,
+        depot: Depot | None = None,
         *,
+        renewed: bool = True,
         memory_bytes: int = MEMORY_BYTES,
         clock_s: Callable[[], float] = time.time,
     ) -> None:
-        self.path = path
         self.limits = limits
-        self._memory = _Memory(memory_bytes)
+        self._renewed = renewed
+        self._memory = _Memory(memory_bytes if depot is not None else limits.size_bytes)
         self._clock_s = clock_s
-        self._disk = _Disk(path, limits)
-        self._uses_disk = True
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault")
-        self._waiting: deque[_Write] = deque()
+        self._depot = depot
+
+    @property
+    def most_bytes(self) -> int:
+        """Of one value: what is a large part of the whole would throw everything else out."""
+        return self.limits.size_bytes // 4
+
+    @property
+    def place(self) -> Place | None:
+        """Where it is kept beside memory."""
+        return self._depot.place if self._depot is not None else None
 
     def put(self, keys: Sequence[bytes], value: bytes) -> None:
-        """Keep one value under several keys; found from now on, and on disk a moment later.
-
-        A value that is too large a part of what the vault may hold is not kept.
-        """
-        if keys and value and len(value) <= self.limits.size_bytes // 4:
+        """Keep one value under several keys, unless it is too large; in the depot it is a moment later."""
+        if keys and 0 < len(value) <= self.most_bytes:
             self._write(tuple(dict.fromkeys(keys)), value)
 
     def forget(self, keys: Sequence[bytes]) -> None:
@@ -113,9 +115,10 @@ class Vault:
             self._write(tuple(dict.fromkeys(keys)), b"")
 
     async def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The values of those keys that have one: from memory, the rest by one query."""
+        """The values of those keys that have one: from memory without waiting, the rest by one query."""
         now_s = self._clock_s()
         oldest_s = now_s - self.limits.age_s
+        touched_s = now_s - _TOUCH_S if self._renewed else -math.inf
         found: dict[bytes, bytes] = {}
         missing: list[bytes] = []
         stale: list[bytes] = []
@@ -125,88 +128,49 @@ class Vault:
                 missing.append(key)
             elif entry.value:
                 found[key] = entry.value
-                if entry.noted_s < now_s - _TOUCH_S:
+                if entry.noted_s < touched_s:
                     entry.noted_s = now_s
                     stale.append(key)
-        if missing and self._uses_disk:
-            for key, entry in (await self._read(missing, oldest_s)).items():
+        if missing and self._depot is not None:
+            for key, entry in (await self._read(self._depot, missing, oldest_s)).items():
                 found[key] = entry.value
-                if entry.noted_s < now_s - _TOUCH_S:
+                if entry.noted_s < touched_s:
                     entry.noted_s = now_s
                     stale.append(key)
         if stale:
-            self._queue(_Write(tuple(stale), None, now_s))
+            self._queue(Write(tuple(stale), None, now_s))
         return found
 
     async def aclose(self) -> None:
-        """Write what is still to be written, and close the file."""
-        self._uses_disk = False
-        self._thread.submit(self._close)
-        await asyncio.to_thread(self._thread.shutdown)
+        """Write what is still to be written, and close the depot."""
+        if self._depot is not None:
+            await self._depot.aclose()
 
     def _write(self, keys: tuple[bytes, ...], value: bytes) -> None:
         now_s = self._clock_s()
         for key in keys:
-            self._memory.put(key, _Entry(value, now_s))
-        self._queue(_Write(keys, value, now_s))
+            self._memory.put(key, Entry(value, now_s))
+        self._queue(Write(keys, value, now_s))
 
-    def _queue(self, write: _Write) -> None:
-        if not self._uses_disk:
-            return
-        self._waiting.append(write)
-        if len(self._waiting) == 1:  # else somebody is on the way, who takes this along
-            self._thread.submit(self._flush)
+    def _queue(self, write: Write) -> None:
+        if self._depot is not None:
+            self._depot.write(write)
 
-    async def _read(self, keys: list[bytes], oldest_s: float) -> dict[bytes, _Entry]:
-        reading = asyncio.get_running_loop().run_in_executor(self._thread, self._fetch, keys, oldest_s)
-        try:
-            async with asyncio.timeout(LOOKUP_S):
-                found = await reading
-        except TimeoutError:
+    async def _read(self, depot: Depot, keys: list[bytes], oldest_s: float) -> dict[bytes, Entry]:
+        found = await depot.read(keys, oldest_s)
+        if found is None:
             return {}
         for key in keys:
-            # What somebody has put meanwhile is newer.
-            if self._memory.get(key) is None:
-                self._memory.put(key, found.get(key) or _Entry(b"", 0.0))
+            held = self._memory.get(key)
+            if held is not None and held.noted_s >= oldest_s:
+                continue  # somebody has put it, or forgotten it, meanwhile
+            if entry := found.get(key):
+                self._memory.put(key, entry)
+            elif (
+                depot.misses_last and self._renewed
+            ):  # what has to be made anew each time is soon there again
+                self._memory.put(key, Entry(b"", 0.0))
         return found
-
-    # What follows runs in the vault's thread.
-
-    def _fetch(self, keys: list[bytes], oldest_s: float) -> dict[bytes, _Entry]:
-        return self._tried(lambda: self._disk.read(keys, oldest_s)) or {}
-
-    def _flush(self) -> None:
-        writes: list[_Write] = []
-        while self._waiting:  # until there are none: who puts one behind others relies on us to see it
-            writes.append(self._waiting.popleft())
-        if writes:
-            self._tried(lambda: self._disk.write(writes, self._clock_s()))
-
-    def _close(self) -> None:
-        self._flush()
-        with suppress(Exception):  # a file that could not be used need not close either
-            self._disk.close()
-
-    def _tried(self, work: Callable[[], Result]) -> Result | None:
-        """What `work` returns; None when the disk is of no use, which is said the first time."""
-        import sqlite3  # noqa: PLC0415 - a daemon that is asked nothing does not load it
-
-        for attempt in range(1, _TRIES + 1):
-            try:
-                return work()
-            except (sqlite3.Error, OSError) as exc:
-                if sqlitefile.is_busy(exc) and attempt < _TRIES:
-                    time.sleep(_AGAIN_S)
-                    continue
-                if self._uses_disk:
-                    log.warning(
-                        "the reasoning of earlier turns is kept in memory only",
-                        file=str(self.path),
-                        error=str(exc),
-                    )
-                self._uses_disk = False
-                break
-        return None
 
 
 class _Memory:
@@ -214,17 +178,17 @@ class _Memory:
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._bytes = 0
 
-    def get(self, key: bytes) -> _Entry | None:
+    def get(self, key: bytes) -> Entry | None:
         """The entry, which thereby is the one used last."""
         entry = self._entries.get(key)
         if entry is not None:
             self._entries.move_to_end(key)
         return entry
 
-    def put(self, key: bytes, entry: _Entry) -> None:
+    def put(self, key: bytes, entry: Entry) -> None:
         """Add or replace one; those used longest ago make room."""
         if before := self._entries.pop(key, None):
             self._bytes -= len(before.value) + _ENTRY_BYTES
@@ -233,86 +197,3 @@ class _Memory:
         while self._bytes > self._most_bytes:
             _, gone = self._entries.popitem(last=False)
             self._bytes -= len(gone.value) + _ENTRY_BYTES
-
-
-class _Disk:
-    """The file. Raises what SQLite and the file system raise; of use in one thread only."""
-
-    def __init__(self, path: Path, limits: Limits) -> None:
-        self._path = path
-        self._limits = limits
-        self._connection: sqlite3.Connection | None = None
-
-    def read(self, keys: list[bytes], oldest_s: float) -> dict[bytes, _Entry]:
-        """What there is under these keys, unless it was last used before `oldest_s`."""
-        connection = self._opened()
-        found: dict[bytes, _Entry] = {}
-        same: dict[int, bytes] = {}  # the value that several keys share is one object
-        for some in _some(keys):
-            query = f"{_FIND} WHERE key IN ({_marks(some)}) AND used >= ?"
-            for key, number, value, used_s in connection.execute(query, (*some, oldest_s)):
-                found[key] = _Entry(same.setdefault(number, value), used_s)
-        return found
-
-    def write(self, writes: list[_Write], now_s: float) -> None:
-        """All of it or, after an exception, nothing; then as much is deleted as the limits say."""
-        with sqlitefile.transaction(self._opened()) as connection:
-            for write in writes:
-                for some in _some(write.keys):
-                    if write.value is None:
-                        _touch(connection, some, write.used_s)
-                    else:
-                        _remove(connection, some)
-                if write.value:
-                    added = connection.execute(
-                        "INSERT INTO vault (value, used) VALUES (?, ?)", (write.value, write.used_s)
-                    )
-                    connection.executemany(
-                        "INSERT INTO vault_key (key, id) VALUES (?, ?)",
-                        [(key, added.lastrowid) for key in write.keys],
-                    )
-            self._prune(connection, now_s)
-
-    def close(self) -> None:
-        """Close the file, if it was ever opened."""
-        if self._connection is not None:
-            self._connection.close()
-
-    def _opened(self) -> "sqlite3.Connection":
-        if self._connection is not None:
-            return self._connection
-        self._connection = sqlitefile.opened(
-            self._path, _SCHEMA, busy_s=_BUSY_S, pragmas=sqlitefile.SHRINKING
-        )
-        return self._connection
-
-    def _prune(self, connection: "sqlite3.Connection", now_s: float) -> None:
-        connection.execute("DELETE FROM vault WHERE used < ?", (now_s - self._limits.age_s,))
-        while sqlitefile.live_bytes(connection) > self._limits.size_bytes:
-            oldest = "SELECT id FROM vault ORDER BY used, id LIMIT 1"
-            if not connection.execute(f"DELETE FROM vault WHERE id = ({oldest})").rowcount:  # noqa: S608
-                break
-
-
-def _touch(connection: "sqlite3.Connection", keys: Sequence[bytes], used_s: float) -> None:
-    found = f"SELECT id FROM vault_key WHERE key IN ({_marks(keys)})"  # noqa: S608 - question marks only
-    connection.execute(f"UPDATE vault SET used = max(used, ?) WHERE id IN ({found})", (used_s, *keys))  # noqa: S608
-
-
-def _remove(connection: "sqlite3.Connection", keys: Sequence[bytes]) -> None:
-    """Delete keys, and the values that no key leads to any more."""
-    rows = connection.execute(f"DELETE FROM vault_key WHERE key IN ({_marks(keys)}) RETURNING id", keys)  # noqa: S608
-    for number in {row[0] for row in rows.fetchall()}:
-        connection.execute(
-            "DELETE FROM vault WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM vault_key WHERE id = ?1)",
-            (number,),
-        )
-
-
-def _some(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    for at in range(0, len(keys), _MOST_KEYS):
-        yield keys[at : at + _MOST_KEYS]
-
-
-def _marks(keys: Sequence[bytes]) -> str:
-    return ",".join("?" * len(keys))

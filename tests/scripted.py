@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Reply
 from ollama_bridge.events import Event
@@ -67,3 +67,10 @@ async def collect(reply: Reply) -> list[Event]:
         return [event async for burst in reply for event in burst]
     finally:
         await reply.aclose()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let everybody else go on until it holds."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.001)

@@ -9,6 +9,7 @@ from ollama_bridge.config import Config
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, ToolCall
 from ollama_bridge.gateway import assemble
 from ollama_bridge.policies.recall import Recall
+from ollama_bridge.store.file_depot import FileDepot
 from ollama_bridge.vault import Limits, Vault
 from running import ask, running
 from scripted import ScriptedBackend, collect
@@ -265,7 +266,7 @@ async def test_who_seals_nothing_is_not_looked_up():
         await said(daemon, [*ASK, message, *results(message)])
         vault = daemon._gateway.vault
     assert len(upstream.requests) == 2
-    assert not vault.path.exists()
+    assert not vault.place.exists()
 
 
 @pytest.mark.parametrize("client", [without_ids, renamed])
@@ -398,8 +399,8 @@ SEALED = Finish("tool_calls", sealed=b"opaque")
 
 
 @pytest.fixture
-async def vault(tmp_path):
-    opened = Vault(tmp_path / "v" / "vault.sqlite3", Limits(1024 * 1024, 3600.0))
+async def vault():
+    opened = Vault(Limits(1024 * 1024, 3600.0))
     yield opened
     await opened.aclose()
 
@@ -499,11 +500,13 @@ async def test_bursts_pass_as_they_are(vault):
 
 async def test_a_conversation_that_begins_asks_the_vault_for_nothing(tmp_path):
     """No assistant's turn, no look into the vault: the file is not even made."""
-    vault = Vault(tmp_path / "v" / "vault.sqlite3", Limits(1024 * 1024, 3600.0))
+    path = tmp_path / "v" / "vault.sqlite3"
+    limits = Limits(1024 * 1024, 3600.0)
+    vault = Vault(limits, FileDepot(path, limits, holds="reasoning"))
     messages = (Message("system", "S"), QUESTION)
     await collect(Recall(ScriptedBackend([TextDelta("a"), Finish()]), vault).chat(ChatRequest("m", messages)))
     await vault.aclose()
-    assert not vault.path.exists()
+    assert not path.exists()
 
 
 async def test_a_client_that_leaves_closes_the_provider(vault):

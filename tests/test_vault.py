@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections import deque
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from structlog.testing import capture_logs
 
+from ollama_bridge.store.file_depot import FileDepot
 from ollama_bridge.vault import Limits, Vault
 
 MEGABYTE = 1024 * 1024
@@ -36,6 +38,11 @@ class Clock:
         return self.now_s
 
 
+def opened(path, limits=ROOMY, *, clock_s=time.time, **how):
+    """A vault whose depot is that file."""
+    return Vault(limits, FileDepot(path, limits, holds="things", clock_s=clock_s), clock_s=clock_s, **how)
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "state" / "vault.sqlite3"
@@ -48,7 +55,7 @@ async def closed(vault):
 
 async def found_later(path, keys, limits=ROOMY, **how):
     """What a daemon that starts now finds."""
-    vault = Vault(path, limits, **how)
+    vault = opened(path, limits, **how)
     try:
         return await vault.find(keys)
     finally:
@@ -57,7 +64,7 @@ async def found_later(path, keys, limits=ROOMY, **how):
 
 async def test_what_is_put_is_found_at_once_and_after_a_restart(path):
     """Under each of its keys; other keys find nothing."""
-    vault = Vault(path, ROOMY)
+    vault = opened(path)
     vault.put([b"a", b"b", b"a"], b"one")
     vault.put([b"c"], b"two")
     want = {b"a": b"one", b"b": b"one", b"c": b"two"}
@@ -78,8 +85,8 @@ class Interrupted(deque):
 
 async def test_what_is_put_while_others_are_written_is_written_too(path):
     """It is in the file without anything being put after it, and without the vault being closed."""
-    vault = Vault(path, ROOMY)
-    vault._waiting = waiting = Interrupted()
+    vault = opened(path)
+    vault._depot._waiting = waiting = Interrupted()
     waiting.interrupt = lambda: vault.put([b"b"], b"two")
     vault.put([b"a"], b"one")
     await vault.find([b"nothing"])  # a look at the disk comes behind all that waits to be written
@@ -90,7 +97,7 @@ async def test_what_is_put_while_others_are_written_is_written_too(path):
 
 async def test_the_newest_value_counts(path):
     """A key that is put again leads to the new value, its sisters still to the old one."""
-    vault = Vault(path, ROOMY)
+    vault = opened(path)
     vault.put([b"a", b"b"], b"old")
     vault.put([b"b"], b"new")
     vault.forget([b"a"])
@@ -103,7 +110,7 @@ async def test_the_newest_value_counts(path):
 
 async def test_nothing_is_made_until_something_is_asked(path):
     """A daemon without a conversation that needs it touches no disk."""
-    vault = Vault(path, ROOMY)
+    vault = opened(path)
     vault.forget([])
     assert await vault.find([]) == {}
     await vault.aclose()
@@ -115,7 +122,7 @@ async def test_only_its_owner_can_read_it(path):
     path.parent.mkdir(mode=0o755)
     umask = os.umask(0)
     try:
-        vault = Vault(path, ROOMY)
+        vault = opened(path)
         vault.put([b"a"], b"one")
         assert await vault.find([b"a", b"b"]) == {b"a": b"one"}
         modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
@@ -130,7 +137,7 @@ async def test_the_file_stays_within_its_bound_and_what_was_used_last_stays(path
     """The oldest go first; one that is read is no longer old."""
     clock = Clock()
     limits = Limits(MEGABYTE, 86_400.0 * 365)
-    vault = Vault(path, limits, clock_s=clock)
+    vault = opened(path, limits, clock_s=clock)
     value = os.urandom(20_000)
     vault.put([b"first"], value)
     for number in range(100):
@@ -149,13 +156,13 @@ async def test_the_file_stays_within_its_bound_and_what_was_used_last_stays(path
 async def test_what_was_not_used_for_long_is_gone(path):
     """In memory, from the disk, and at last out of the file."""
     clock = Clock()
-    vault = Vault(path, ROOMY, clock_s=clock)
+    vault = opened(path, clock_s=clock)
     vault.put([b"a"], b"old")
     clock.now_s += ROOMY.age_s + 1
     assert await vault.find([b"a"]) == {}
     await vault.aclose()
     assert await found_later(path, [b"a"], clock_s=clock) == {}
-    vault = Vault(path, ROOMY, clock_s=clock)
+    vault = opened(path, clock_s=clock)
     vault.put([b"b"], b"new")
     await vault.aclose()
     assert b"old" not in await _rows(path)
@@ -169,9 +176,47 @@ async def _rows(path):
         db.close()
 
 
+async def test_what_is_put_again_and_again_is_looked_for_again(path):
+    """Another daemon may have made it meanwhile."""
+    one, two = (opened(path, renewed=False) for _ in range(2))
+    assert await two.find([b"a"]) == {}
+    one.put([b"a"], b"value")
+    await one.aclose()
+    assert await two.find([b"a"]) == {b"a": b"value"}
+    await two.aclose()
+
+
+async def test_what_another_daemon_renewed_is_read_once(path):
+    """Then memory has the new value instead of the one that is too old."""
+    clock = Clock()
+    one, two = (opened(path, Limits(MEGABYTE, 60.0), clock_s=clock) for _ in range(2))
+    one.put([b"a"], b"old")
+    assert await one.find([b"nothing"]) == {}  # behind what waits to be written
+    clock.now_s += 61
+    two.put([b"a"], b"new")
+    await two.aclose()
+    assert await one.find([b"a"]) == {b"a": b"new"}
+    await one.aclose()
+    assert await one.find([b"a"]) == {b"a": b"new"}
+
+
+async def test_without_a_depot_memory_holds_all_of_it():
+    """Up to its limit, for its time, and nothing lasts."""
+    clock = Clock()
+    vault = Vault(Limits(MEGABYTE, 60.0), renewed=False, clock_s=clock)
+    for number in range(100):
+        vault.put([b"%d" % number], bytes(20_000))
+    found = await vault.find([b"%d" % number for number in range(100)])
+    assert list(found) == [b"%d" % number for number in range(100 - len(found), 100)]
+    assert 45 < len(found) < 55
+    clock.now_s += 61
+    assert await vault.find([b"99"]) == {}
+    await vault.aclose()
+
+
 async def test_a_value_too_large_for_it_is_not_kept(path):
     """It would throw everything else out."""
-    vault = Vault(path, Limits(MEGABYTE, 60.0))
+    vault = opened(path, Limits(MEGABYTE, 60.0))
     vault.put([b"small"], b"x")
     vault.put([b"large"], bytes(MEGABYTE))
     assert await vault.find([b"small", b"large"]) == {b"small": b"x"}
@@ -180,7 +225,7 @@ async def test_a_value_too_large_for_it_is_not_kept(path):
 
 async def test_memory_is_bounded_too(path):
     """What memory had to give up comes from the disk."""
-    vault = Vault(path, ROOMY, memory_bytes=5_000)
+    vault = opened(path, memory_bytes=5_000)
     for number in range(50):
         vault.put([b"%d" % number], bytes(1000) + b"%d" % number)
     assert vault._memory._bytes <= 5_000
@@ -228,7 +273,7 @@ async def test_a_file_that_cannot_be_used_leaves_memory_and_one_warning(path, sp
     """Nothing raises, what is put is found, and what is wrong is said once."""
     spoil(path)
     with capture_logs() as logs:
-        vault = Vault(path, ROOMY)
+        vault = opened(path)
         assert await vault.find([b"z"]) == {}
         for number in range(5):
             vault.put([b"%d" % number], b"value")
@@ -242,8 +287,10 @@ async def test_a_file_that_cannot_be_used_leaves_memory_and_one_warning(path, sp
 def run(script, *arguments, **how):
     """A process with a vault of its own."""
     code = (
-        "import asyncio, os, sys, pathlib, structlog\nfrom ollama_bridge.vault import Limits, Vault\n"
+        "import asyncio, pathlib, sys\nfrom ollama_bridge.vault import Limits\n"
+        "from ollama_bridge.store.vaults import vault_at\n"
         f"ROOMY = Limits({ROOMY.size_bytes}, {ROOMY.age_s})\npath = pathlib.Path(sys.argv[1])\n"
+        "def opened(path):\n    return vault_at(path, ROOMY, holds='x', prefix='x', renewed=True, before=None)\n"
         + textwrap.dedent(script)
     )
     return subprocess.Popen(
@@ -265,7 +312,7 @@ async def test_a_full_disk_leaves_memory_and_one_warning(path):
     process = run(
         """
         async def main():
-            vault = Vault(path, ROOMY)
+            vault = opened(path)
             for number in range(60):
                 vault.put([b"%d" % number], bytes(20_000))
                 await vault.find([b"%d" % number, b"nothing %d" % number])
@@ -280,7 +327,7 @@ async def test_a_full_disk_leaves_memory_and_one_warning(path):
     out, _ = await asyncio.to_thread(process.communicate, timeout=50)
     assert process.returncode == 0
     assert "found 60" in out
-    assert out.count("in memory only") == 1
+    assert out.count("kept in memory only") == 1
     assert await found_later(path, [b"0"]) == {b"0": bytes(20_000)}
 
 
@@ -289,7 +336,7 @@ async def test_a_killed_daemon_loses_at_most_its_last_moments(path):
     process = run(
         """
         async def main():
-            vault = Vault(path, ROOMY)
+            vault = opened(path)
             for number in range(100_000):
                 vault.put([b"%d" % number], b"value %d " % number * 200)
                 if not number % 20:
@@ -321,7 +368,7 @@ async def test_several_daemons_share_one_file(path):
         run(
             """
             async def main():
-                vault = Vault(path, ROOMY)
+                vault = opened(path)
                 for number in range(200):
                     vault.put([b"%s %d" % (sys.argv[2].encode(), number)], b"value" * 100)
                     if not number % 10:
@@ -358,7 +405,7 @@ class AgainstADict(RuleBasedStateMachine):
     def _open(self):
         path = Path(self.folder) / "vault.sqlite3"
         # So little memory that most is read from the disk.
-        self.vault = Vault(path, Limits(4 * MEGABYTE, 1e9), memory_bytes=1500, clock_s=self.clock)
+        self.vault = opened(path, Limits(4 * MEGABYTE, 1e9), memory_bytes=1500, clock_s=self.clock)
 
     @rule(keys=st.lists(KEYS, min_size=1, max_size=4), value=st.binary(min_size=1, max_size=400))
     def put(self, keys, value):

@@ -130,7 +130,7 @@ class Cache(Section):
     Args:
         enabled: Whether answers are kept.
         ttl_s: Seconds that an answer is good for.
-        max_mb: Most of it, in megabytes; what was used longest ago goes first.
+        max_mb: Most of it, in megabytes, but for Redis, which has a bound of its own; what is oldest goes first.
         store: Where: `memory`, `disk` (there after a restart), or `state`: in Redis, if `state` says where.
         any_temperature: Whether also answers to questions that do not ask for temperature 0.
         share: Whether the same question, asked twice at one moment with temperature 0, is asked of the provider once.

@@ -3,12 +3,13 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 from aiohttp import web
 
 from ollama_bridge.catalog import Model
-from ollama_bridge.chat import ChatRequest, EmbedRequest
+from ollama_bridge.chat import ChatRequest, EmbedRequest, Reuse
 from ollama_bridge.errors import ModelNotFound
 from ollama_bridge.gateway import Gateway
 from ollama_bridge.registry import ModelRegistry
@@ -19,6 +20,7 @@ from ollama_bridge.server.routing import Routes
 from ollama_bridge.surfaces.ollama import JSON
 
 C = TypeVar("C")
+Q = TypeVar("Q", ChatRequest, EmbedRequest)
 
 
 class Handlers(ABC):
@@ -110,6 +112,15 @@ def introduce(request: web.Request, model: Model, question: ChatRequest | EmbedR
     request[RECORD] = record
 
 
+def as_wished(request: web.Request, question: Q) -> Q:
+    """The question with what `Cache-Control` says of other calls' answers."""
+    wish = request.headers.get("Cache-Control")
+    if wish is None:
+        return question
+    reuse: Reuse = "never" if "no-store" in wish.lower() else "renew" if "no-cache" in wish.lower() else "yes"
+    return replace(question, reuse=reuse)
+
+
 def json_response(body: bytes) -> web.Response:
     """One object, as gin writes it."""
     return web.Response(body=body, headers={"Content-Type": JSON})
@@ -123,7 +134,7 @@ async def answer(
     with gateway.in_use():
         return await deliver(
             request,
-            gateway.chat(question),
+            gateway.chat(as_wished(request, question)),
             encoder,
             stream=question.stream,
             heartbeat_s=gateway.heartbeat_s,

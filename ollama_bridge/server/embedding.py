@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from ollama_bridge.chat import Embeddings
-from ollama_bridge.server.answering import Handlers, decoded, found, introduce
+from ollama_bridge.server.answering import Handlers, as_wished, decoded, found, introduce
 from ollama_bridge.server.connection import read_body
 from ollama_bridge.server.middleware import MODEL
 from ollama_bridge.server.routing import Routes
@@ -66,7 +66,7 @@ class EmbeddingHandlers(Handlers):
         if call.inputs:
             introduce(request, model, question)
             with gateway.in_use():
-                answer = await gateway.embed(question)
+                answer = await gateway.embed(as_wished(request, question))
         if sum(map(len, answer.vectors)) < _MANY_NUMBERS:
             body = reply(answer)
         else:
