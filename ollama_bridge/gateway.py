@@ -5,47 +5,40 @@ what concerns the client.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
-from platformdirs import user_state_path
+import structlog
 
 from ollama_bridge.allowances import Rates
 from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import COMPATIBLE, Model, ModelConfig, complete, facts_kind
-from ollama_bridge.chat import (
-    Answerer,
-    Backend,
-    ChatRequest,
-    Counter,
-    Embedder,
-    Embeddings,
-    EmbedRequest,
-    Reply,
-)
-from ollama_bridge.config import Config, Reasoning
+from ollama_bridge.chat import Answerer, Backend, ChatRequest, Embedder, Embeddings, EmbedRequest, Reply
+from ollama_bridge.config import Config
 from ollama_bridge.lineage import folded
-from ollama_bridge.metrics import Metrics
+from ollama_bridge.policies.billing import Billing
 from ollama_bridge.policies.breaker import Breaker
-from ollama_bridge.policies.circuit_news import CircuitNews
-from ollama_bridge.policies.circuits import Circuits, Tolerance
+from ollama_bridge.policies.cache import Cache, Caching, Who
+from ollama_bridge.policies.circuits import Tolerance
+from ollama_bridge.policies.client_limits import ClientLimits
 from ollama_bridge.policies.complete import Complete
 from ollama_bridge.policies.counting import Counting
 from ollama_bridge.policies.infill import FillByChat
+from ollama_bridge.policies.keys import KeyPool
+from ollama_bridge.policies.meter import Meter
 from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.recall import Recall
+from ollama_bridge.policies.retry import Backoff, Retry
 from ollama_bridge.policies.stand_ins import StandIns
+from ollama_bridge.policies.terms import Book, Seller
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
-from ollama_bridge.registry import ModelRegistry, Residency
-from ollama_bridge.store.embedded import EmbeddedStore
-from ollama_bridge.store.link import RedisLink
-from ollama_bridge.store.remote import RemoteStore
-from ollama_bridge.store.shelf import Store
+from ollama_bridge.registry import ModelRegistry
+from ollama_bridge.shared import Shared, opened
 from ollama_bridge.surfaces.status import ModelStatus, ProviderStatus
-from ollama_bridge.vault import Limits, Vault
 
 _NEVER_SEAL: Final = frozenset({COMPATIBLE, "ollama", "demo"})
 """Kinds of providers, as far as facts go, whose replies hold nothing that they want back."""
@@ -53,112 +46,103 @@ _NEVER_SEAL: Final = frozenset({COMPATIBLE, "ollama", "demo"})
 COUNT_WITHIN_S: Final = 3.0
 """Seconds for a provider to count a prompt's tokens before they are estimated."""
 
-
-def guard(
-    backend: Backend,
-    vault: Vault | None,
-    *,
-    fills: Callable[[str], bool],
-    silence_s: tuple[float, float],
-) -> Backend:
-    """What stands before one provider; `fills` says of which models it fills gaps by itself."""
-    backend = FillByChat(backend, fills)  # all others are asked for what a provider can do
-    backend = Complete(backend)  # no Finish, no answer
-    if vault is not None:
-        backend = Recall(backend, vault)  # inside the timeout: a slow disk and a second try count as silence
-    first_s, idle_s = silence_s
-    return Timeout(backend, first_s=first_s, idle_s=idle_s)
+log = structlog.get_logger(__name__)
 
 
-class Guarded:
-    """One provider's chat and its embeddings, each with its own guards, as one: for the policies around both."""
+class Both:
+    """One provider's chat and its embeddings, each with guards of its own, as one: for the policies around both."""
 
     def __init__(self, backend: Backend, embedder: Embedder) -> None:
         self.chat = backend.chat
         self.embed = embedder.embed
 
 
-def spare(answerer: Answerer, circuits: Circuits, tolerance: Tolerance, news: CircuitNews | None) -> Answerer:
-    """What keeps requests from a provider that fails anyway."""
-    return Breaker(answerer, circuits, tolerance, news) if tolerance.failures else answerer
+def guard(config: Config, provider: LazyProvider, shared: Shared, book: Book) -> Answerer:
+    """What stands before one provider."""
+    settings = provider.settings
+    first_s, idle_s = _silence_s(config, settings.name)
+
+    backend: Backend = FillByChat(
+        provider, partial(fim.fills, settings)
+    )  # others are asked for what it can do
+    backend = Complete(backend)  # no Finish, no answer
+    if shared.vault is not None and _may_seal(settings):
+        backend = Recall(
+            backend, shared.vault
+        )  # inside the timeout: a slow disk and a second try are silence
+    backend = Timeout(backend, first_s=first_s, idle_s=idle_s)
+    answerer: Answerer = Both(backend, EmbedTimeout(provider, within_s=first_s))
+    if len(settings.api_keys) > 1:
+        answerer = KeyPool(answerer, settings.name, len(settings.api_keys))  # another key is no other attempt
+    if config.breaker.failures:
+        tolerance = Tolerance(config.breaker.failures, config.breaker.open_s)
+        answerer = Breaker(answerer, shared.circuits, tolerance, shared.news)
+    answerer = Billing(answerer, book.of, shared.till)  # each attempt may be billed
+    if config.retry.max_retries:
+        answerer = Retry(answerer, _backoff(config))
+    return answerer
 
 
 class Gateway:
     """One configuration, ready to answer. A reload makes a new one; the old one lives as long as it is used.
 
     Args:
+        config: What the operator wants.
         providers: By their key in the configuration; a reload hands on those that have not changed.
-        backends: The same, guarded.
-        embedders: The same, guarded.
-        counters: The same, guarded.
-        models: What is offered.
-        pacing: How answers are delivered, where a model does not say otherwise.
-        heartbeat_s: Seconds of silence after which a streamed answer shows that it lives; 0: never.
-        residency: What was used and until when; handed on by a reload.
-        vault: What providers want back with later turns; handed on by a reload that does not change its limits.
-        link: To Redis, if there is one; handed on by a reload that does not change its address.
-        store: What limits and budgets count in; handed on likewise. None: nothing is limited.
-        default_max_tokens: For models added later, of which nobody knows the limit.
-        stand_ins: Models that stand for others.
-        circuits: Which targets are left alone; handed on by a reload.
-        news: Shares them with other workers and instances; None: there are none.
-        metrics: Sums of all calls; handed on by a reload.
+        shared: What outlives a configuration.
+
+    Raises:
+        ConfigError: The models contradict each other.
     """
 
-    def __init__(
-        self,
-        providers: Mapping[str, LazyProvider],
-        backends: Mapping[str, Backend],
-        embedders: Mapping[str, Embedder],
-        counters: Mapping[str, Counter],
-        models: Sequence[Model],
-        *,
-        pacing: Pacing,
-        heartbeat_s: float,
-        residency: Residency,
-        vault: Vault | None,
-        link: RedisLink | None,
-        store: Store | None,
-        default_max_tokens: int | None,
-        stand_ins: StandIns,
-        circuits: Circuits,
-        news: CircuitNews | None,
-        metrics: Metrics,
-    ) -> None:
-        self.circuits = circuits
-        self.news = news
-        self.metrics = metrics
+    def __init__(self, config: Config, providers: Mapping[str, LazyProvider], shared: Shared) -> None:
         self.providers = dict(providers)
-        self.residency = residency
-        self.vault = vault
-        self.link = link
-        self.store = store
-        self.heartbeat_s = heartbeat_s
-        self.registry = ModelRegistry(
-            backends,
-            models,
-            embedders=embedders,
-            counters=counters,
-            kinds={name: _facts_kind(provider.settings) for name, provider in providers.items()},
-            default_max_tokens=default_max_tokens,
-            stand_ins=stand_ins,
-        )
-        circuits.keep(model.target for model in models)
-        self._pacing = pacing
+        self.shared = shared
+        self.heartbeat_s = config.streaming.heartbeat_s
+        self._pacing = Pacing(config.streaming.chunk_size, config.streaming.delay_ms / 1000)
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
 
-        gateway: Backend = self.registry
-        self._outermost: Backend = Pace(gateway, self._pacing_of)
+        models = _completed(config, providers)
+        shared.circuits.keep(model.target for model in models)
+        self._book = _book(config, models, providers, self)
+        answerers = {
+            name: guard(config, provider, shared, self._book) for name, provider in providers.items()
+        }
+        self.registry = ModelRegistry(  # and fallbacks: from a name to those who may answer
+            answerers,
+            models,
+            embedders=answerers,
+            counters={name: Counting(each, within_s=COUNT_WITHIN_S) for name, each in providers.items()},
+            kinds={name: _facts_kind(each.settings) for name, each in providers.items()},
+            default_max_tokens=config.default_max_tokens,
+            stand_ins=StandIns(
+                auto=config.routing.auto,
+                listed=config.routing.listed,
+                price_of=self._book.price,
+                blocks=lambda model: shared.circuits.blocks(model.target),
+            ),
+        )
+        answerer: Answerer = self.registry
+        caching = Caching(
+            shared.answers, share=config.cache.share, any_temperature=config.cache.any_temperature
+        )
+        self._cache = Cache(answerer, caching, self._who) if caching else None
+        answerer = self._cache or answerer
+        if config.limits and shared.till is not None:
+            by_key, by_address = config.limits.get("key"), config.limits.get("address")
+            answerer = ClientLimits(answerer, shared.till, by_key=by_key, by_address=by_address)
+        answerer = Pace(answerer, self._pacing_of)  # a kept answer comes as a live one does
+        self._outermost = Meter(answerer, [*([shared.ledger] if shared.ledger else []), shared.metrics])
 
     def chat(self, request: ChatRequest) -> Reply:
         """Answer through all policies."""
         return self._outermost.chat(request)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """Embed, within the provider's timeout."""
-        return await self.registry.embed(request)
+        """Embed through all policies."""
+        return await self._outermost.embed(request)
 
     async def count(self, request: ChatRequest) -> int:
         """Tokens of the prompt, as the provider counts them or else estimated; soon, whatever the provider does."""
@@ -168,7 +152,7 @@ class Gateway:
         """How each provider is, and each of the models that are enabled."""
         of_provider: dict[str, list[ModelStatus]] = {name: [] for name in self.providers}
         for model in self.registry.enabled():
-            circuit = self.circuits.of(model.target.provider, model.target.model)
+            circuit = self.shared.circuits.of(model.target.provider, model.target.model)
             of_provider[model.target.provider].append(
                 ModelStatus(
                     model.name,
@@ -198,13 +182,15 @@ class Gateway:
                 self._unused.set()
 
     async def warm(self) -> None:
-        """Load every provider's SDK, one after the other, and open the store, so that no client waits for it."""
-        if self.news is not None:
-            self.news.listen()
+        """Load every provider's SDK, one after the other, and all else that is slow, so that no client waits for it."""
         for provider in self.providers.values():
             await provider.warm()
-        if self.store is not None:
-            await self.store.spent(())
+        await self.shared.warm()
+        if unpayable := await self._book.unpayable(self.registry.models(), time.time()):
+            log.warning(
+                "nobody knows what these models cost, and so no budget pays for them: set models[].price",
+                models=unpayable,
+            )
 
     async def retire(self, successor: "Gateway | None" = None) -> None:
         """Once the last answer is out, close what `successor` has not taken over."""
@@ -213,17 +199,20 @@ class Gateway:
         for provider in self.providers.values():
             if id(provider) not in keep:
                 await provider.aclose()
-        if self.vault is not None and (successor is None or successor.vault is not self.vault):
-            await self.vault.aclose()
-        if self.news is not None and (successor is None or successor.news is not self.news):
-            await self.news.aclose()
-        if self.store is not None and (successor is None or successor.store is not self.store):
-            await self.store.aclose()
-        if self.link is not None and (successor is None or successor.link is not self.link):
-            await self.link.aclose()
+        await self.shared.aclose(successor.shared if successor else None)
+
+    def resolve(self, name: str) -> Model:
+        """The model that answers to `name`; see `ModelRegistry.resolve`."""
+        return self.registry.resolve(name)
+
+    def _who(self, name: str) -> Who:
+        target = self.resolve(name).target
+        settings = self.providers[target.provider].settings
+        # The same name of a model, asked elsewhere or in another way, is another model.
+        return Who(target, (settings.kind, settings.base_url, settings.api, settings.fim, settings.headers))
 
     def _pacing_of(self, name: str) -> Pacing:
-        config = self.registry.resolve(name).config
+        config = self.resolve(name).config
         return Pacing(
             self._pacing.chunk_size if config.chunk_size is None else config.chunk_size,
             self._pacing.delay_s if config.delay_ms is None else config.delay_ms / 1000,
@@ -235,61 +224,43 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
 
     Args:
         config: What the operator wants.
-        before: The gateway so far: providers that have not changed are taken over with their connections.
+        before: The gateway so far: what has not changed is taken over, with its connections.
 
     Raises:
         ConfigError: The models contradict each other.
     """
-    settings = {name: provider.settings(name) for name, provider in config.providers.items()}
     known = before.providers if before else {}
+    settings = {name: provider.settings(name) for name, provider in config.providers.items()}
     providers = {
         name: known[name] if name in known and known[name].settings == wanted else LazyProvider(wanted)
         for name, wanted in settings.items()
     }
-    silence_s = {name: _silence_s(config, name) for name in providers}
-    vault = _vault(config.reasoning, before.vault if before else None)
-    link = _link(config.state, before.link if before else None)
-    store = _store(config, link, before)
-    circuits = before.circuits if before and config.breaker.failures else Circuits()
-    news = _news(circuits, store if link else None, before)
-    answerers = {
-        name: spare(
-            Guarded(
-                guard(
-                    provider,
-                    vault if _may_seal(settings[name]) else None,
-                    fills=partial(fim.fills, settings[name]),
-                    silence_s=silence_s[name],
-                ),
-                EmbedTimeout(provider, within_s=silence_s[name][0]),
-            ),
-            circuits,
-            Tolerance(config.breaker.failures, config.breaker.open_s),
-            news,
+    return Gateway(config, providers, opened(config, before.shared if before else None))
+
+
+def _book(
+    config: Config, models: Sequence[Model], providers: Mapping[str, LazyProvider], gateway: Gateway
+) -> Book:
+    sellers = {
+        name: Seller(
+            _facts_kind(provider.settings),
+            provider.settings.base_url,
+            Rates(**{key: getattr(config.providers[name], key) for key in Rates.model_fields}),
         )
         for name, provider in providers.items()
     }
-    return Gateway(
-        providers,
-        answerers,
-        answerers,
-        {name: Counting(provider, within_s=COUNT_WITHIN_S) for name, provider in providers.items()},
-        [_completed(model, settings, config.default_max_tokens) for model in folded(config.models)],
-        pacing=Pacing(config.streaming.chunk_size, config.streaming.delay_ms / 1000),
-        heartbeat_s=config.streaming.heartbeat_s,
-        residency=before.residency if before else Residency(),
-        vault=vault,
-        link=link,
-        store=store,
-        default_max_tokens=config.default_max_tokens,
-        stand_ins=StandIns(
-            auto=config.routing.auto,
-            listed=config.routing.listed,
-            blocks=lambda model: circuits.blocks(model.target),
-        ),
-        circuits=circuits,
-        news=news,
-        metrics=before.metrics if before else Metrics(),
+    return Book(models, sellers, find=gateway.resolved, budgets=config.budgets)
+
+
+def _backoff(config: Config) -> Backoff:
+    retry = config.retry
+    return Backoff(
+        retry.max_retries,
+        retry.initial_backoff_ms / 1000,
+        retry.max_backoff_ms / 1000,
+        retry.backoff_factor,
+        retry.jitter,
+        retry.deadline_s,
     )
 
 
@@ -306,55 +277,12 @@ def _silence_s(config: Config, provider: str) -> tuple[float, float]:
     return own_s or config.streaming.first_event_timeout_s, own_s or config.streaming.idle_timeout_s
 
 
-def _completed(
-    model: ModelConfig, settings: Mapping[str, ProviderSettings], default_max_tokens: int | None
-) -> Model:
-    return complete(model, kind=_facts_kind(settings[model.backend]), default_max_tokens=default_max_tokens)
+def _completed(config: Config, providers: Mapping[str, LazyProvider]) -> list[Model]:
+    def completed(model: ModelConfig) -> Model:
+        kind = _facts_kind(providers[model.backend].settings)
+        return complete(model, kind=kind, default_max_tokens=config.default_max_tokens)
 
-
-def _vault(reasoning: Reasoning, before: Vault | None) -> Vault | None:
-    if not reasoning.keep:
-        return None
-    limits = Limits(reasoning.max_mb * 1024 * 1024, reasoning.max_days * 86_400)
-    if before is not None and before.limits == limits:
-        return before
-    return Vault(user_state_path("ollama-bridge") / "reasoning.sqlite3", limits)
-
-
-def _link(url: str, before: RedisLink | None) -> RedisLink | None:
-    if before is not None and before.url == url:
-        return before
-    return RedisLink(url) if url else None
-
-
-def _store(config: Config, link: RedisLink | None, before: Gateway | None) -> Store | None:
-    if link is None and not _limits_something(config):
-        return None
-    if before is not None and before.store is not None and before.link is link:
-        return before.store
-    local = EmbeddedStore(user_state_path("ollama-bridge") / "state.sqlite3")
-    return RemoteStore(link, local) if link else local
-
-
-def _limits_something(config: Config) -> bool:
-    limited = (*config.providers.values(), *config.models)
-    return bool(
-        config.limits
-        or config.budgets
-        or any(model.budget for model in config.models)
-        or any(getattr(each, name) for each in limited for name in Rates.model_fields)
-    )
-
-
-def _news(circuits: Circuits, store: Store | None, before: Gateway | None) -> CircuitNews | None:
-    """What keeps circuits in step with those of others, if the state is shared with any."""
-    if store is None:
-        return None
-    if before is not None and before.news is not None:
-        news = before.news
-        if news.store is store and news.circuits is circuits:
-            return news
-    return CircuitNews(circuits, store)
+    return [completed(model) for model in folded(config.models)]
 
 
 def _facts_kind(settings: ProviderSettings) -> str:

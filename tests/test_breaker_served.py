@@ -34,7 +34,7 @@ class Clock:
 def clocked(daemon):
     """Let the circuits of a running daemon go by a clock of the test's."""
     clock = Clock()
-    for circuit in daemon._gateway.circuits:
+    for circuit in daemon._gateway.shared.circuits:
         circuit.clock_s = clock
     return clock
 
@@ -167,7 +167,7 @@ async def metrics(daemon):
 async def test_calls_are_counted_under_the_seeds_names():
     """Requests, time, tokens, cost and cache hits, by provider and model, as Prometheus' own parser reads them."""
     async with Upstream() as upstream, running(config(upstream)) as daemon:
-        meter = daemon._gateway.metrics
+        meter = daemon._gateway.shared.metrics
         usage = Usage(100, 20, 40, 10, 5)
         whose = {"provider": "my-chat", "model": "m:latest", "target": "acme-1"}
         charge = Charge("my-chat", "acme-1", usage, 1_500_000_000)

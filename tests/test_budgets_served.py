@@ -42,7 +42,7 @@ async def spent(daemon):
     book = await gateway(daemon)._book.of("m:latest")
     till = gateway(daemon).till
     purses = [drawer.purse for drawer in till.drawers(book.accounts, till._clock_s())]
-    (nusd,) = set(await gateway(daemon).store.spent(purses))
+    (nusd,) = set(await gateway(daemon).shared.store.spent(purses))
     return nusd
 
 
@@ -207,7 +207,7 @@ async def test_without_budgets_nothing_is_said_of_limits():
         async with running(Config(**CHAT.config(upstream.url))) as daemon:
             assert (await ask(daemon.url, "POST", "/api/chat", question(options={}))).status == 200
             assert "max_tokens" not in upstream.requests[0].json
-            assert gateway(daemon).store is None
+            assert gateway(daemon).shared.store is None
 
 
 @pytest.mark.parametrize(
@@ -319,10 +319,10 @@ async def test_a_reload_goes_on_counting(tmp_path):
 
         async with managed(path, text(RESERVED_NUSD / 10**9)) as daemon:
             assert (await ask(daemon.url, "POST", "/api/chat", question())).status == 200
-            store = gateway(daemon).store
+            store = gateway(daemon).shared.store
             assert (await ask(daemon.url, "POST", "/api/chat", question())).status == 429
             path.write_text(text(2 * RESERVED_NUSD / 10**9))
             await daemon._take_over()
-            assert gateway(daemon).store is store
+            assert gateway(daemon).shared.store is store
             assert (await ask(daemon.url, "POST", "/api/chat", question())).status == 200
             assert await spent(daemon) == 2 * ANSWER_NUSD

@@ -124,7 +124,7 @@ async def test_an_answer_is_good_for_its_time_and_no_longer():
     """However often it was given meanwhile."""
     clock = Clock()
     async with Upstream() as upstream, running(config(upstream, cache={"ttl_s": 60})) as daemon:
-        daemon._gateway.answers._clock_s = clock
+        daemon._gateway.shared.answers._clock_s = clock
         for text in ("one", "two"):
             upstream.reply(WIRES[0].stream(Said(text)))
         got = []
@@ -166,7 +166,7 @@ async def test_without_being_asked_for_nothing_is_kept():
         upstream.reply(WIRES[0].stream(Said(WORDS)))
         for _ in range(2):
             await by_ollama(daemon.url, stream=True)
-        assert daemon._gateway.answers is None
+        assert daemon._gateway.shared.answers is None
     assert len(upstream.requests) == 2
 
 
@@ -420,7 +420,7 @@ async def test_a_reload_with_other_limits_begins_anew():
     first = assemble(Config.model_validate({**base, "cache": {"enabled": True}}))
     second = assemble(Config.model_validate({**base, "cache": {"enabled": True, "share": False}}), first)
     third = assemble(Config.model_validate({**base, "cache": {"enabled": True, "max_mb": 1}}), second)
-    assert second.answers is first.answers
-    assert third.answers is not second.answers
+    assert second.shared.answers is first.shared.answers
+    assert third.shared.answers is not second.shared.answers
     for before, after in ((first, second), (second, third), (third, None)):
         await before.retire(after)

@@ -82,7 +82,7 @@ async def test_an_answer_on_disk_is_as_old_as_it_is():
             upstream.reply(WIRES[0].stream(Said(text)))
         for _ in range(4):
             async with running(config(upstream, "disk")) as daemon:
-                vault = daemon._gateway.answers
+                vault = daemon._gateway.shared.answers
                 vault._clock_s = vault._depot._clock_s = clock
                 answers.append(await said(daemon))
             clock.now_s += 125
@@ -113,7 +113,7 @@ async def test_a_corrupt_file_of_answers_is_said_once_and_not_overwritten():
 
 async def settled(daemon):
     """Let what was put into Redis arrive there."""
-    for vault in (daemon._gateway.vault, daemon._gateway.answers):
+    for vault in (daemon._gateway.shared.vault, daemon._gateway.shared.answers):
         if vault is not None and vault._depot._writing is not None:
             await vault._depot._writing
 
@@ -133,7 +133,7 @@ async def test_what_one_instance_was_answered_another_one_says():
             assert len(upstream.requests) == 1
             assert await said(three) == WORDS
             assert len(upstream.requests) == 2
-            client = one._gateway.link._client
+            client = one._gateway.shared.link._client
             names = await asyncio.to_thread(client.keys)
             held = await asyncio.to_thread(client.mget, names)
             assert all(name.startswith(b"ollama-bridge:") for name in names)
@@ -178,7 +178,7 @@ async def test_redis_may_die_and_come_back():
                 running(config(upstream, "state", state=redis.url)) as two,
             ):
                 for daemon in (one, two):
-                    daemon._gateway.link._pause_s = 0.01
+                    daemon._gateway.shared.link._pause_s = 0.01
                 assert await said(one) == WORDS
                 await settled(one)
                 await redis.kill()
@@ -188,11 +188,11 @@ async def test_redis_may_die_and_come_back():
                     "Redis does not answer; this instance counts alone"
                 ]
                 await redis.start()
-                await two._gateway.link.up()
-                vault = two._gateway.answers
+                await two._gateway.shared.link.up()
+                vault = two._gateway.shared.answers
                 vault.put([b"new"], b"value")
                 await settled(two)
-                assert await one._gateway.answers.find([b"new"]) == {b"new": b"value"}
+                assert await one._gateway.shared.answers.find([b"new"]) == {b"new": b"value"}
 
 
 async def test_a_redis_that_hangs_holds_nobody_up_for_long():
@@ -200,11 +200,11 @@ async def test_a_redis_that_hangs_holds_nobody_up_for_long():
     async with redis_server() as redis, Upstream() as upstream:
         upstream.reply(WIRES[0].stream(Said(WORDS)))
         async with running(config(upstream, "state", state=redis.url)) as daemon:
-            assert await daemon._gateway.answers.find([b"nothing"]) == {}
+            assert await daemon._gateway.shared.answers.find([b"nothing"]) == {}
             redis.pause()
             try:
                 assert await said(daemon) == WORDS
-                assert not daemon._gateway.link._up.is_set()
+                assert not daemon._gateway.shared.link._up.is_set()
                 assert await said(daemon) == WORDS
             finally:
                 redis.resume()

@@ -339,7 +339,7 @@ async def test_a_reload_that_changes_something_else_goes_on_with_the_same_ledger
         async with asyncio.timeout(10):
             while daemon._gateway is before:  # noqa: ASYNC110 - nothing to wait for
                 await asyncio.sleep(0.01)
-        assert daemon._gateway.ledger is before.ledger is not None
+        assert daemon._gateway.shared.ledger is before.shared.ledger is not None
 
 
 async def test_two_clients_with_one_key_are_a_mistake():

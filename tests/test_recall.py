@@ -250,7 +250,7 @@ async def test_nothing_is_kept_where_that_is_not_wanted(wire, tmp_path):
         upstream.reply(wire.stream(TURN))
         upstream.reply(wire.stream(ANSWER))
         async with running(config) as daemon:
-            assert daemon._gateway.vault is None
+            assert daemon._gateway.shared.vault is None
             message = faithful(await said(daemon, ASK))
             await said(daemon, [*ASK, message, *results(message)])
     assert wire.held(upstream.requests[1].json) == unsigned(wire, TURN)
@@ -264,7 +264,7 @@ async def test_who_seals_nothing_is_not_looked_up():
         upstream.reply(wire.stream(Said("Two files.")))
         message = faithful(await said(daemon, ASK))
         await said(daemon, [*ASK, message, *results(message)])
-        vault = daemon._gateway.vault
+        vault = daemon._gateway.shared.vault
     assert len(upstream.requests) == 2
     assert not vault.place.exists()
 
@@ -380,14 +380,14 @@ async def test_a_reload_keeps_the_vault_until_its_limits_change():
     config = Config.model_validate({"providers": {"demo": {}}, "models": [{"name": "a", "backend": "demo"}]})
     first = assemble(config)
     second = assemble(config.model_copy(update={"models": ()}), first)
-    assert second.vault is first.vault
+    assert second.shared.vault is first.shared.vault
     await first.retire(second)
-    second.vault.put([b"k"], b"v")
+    second.shared.vault.put([b"k"], b"v")
     reasoning = config.reasoning.model_copy(update={"max_mb": 1})
     third = assemble(config.model_copy(update={"reasoning": reasoning}), second)
-    assert third.vault is not second.vault
+    assert third.shared.vault is not second.shared.vault
     await second.retire(third)
-    assert await third.vault.find([b"k"]) == {b"k": b"v"}, "the same file"
+    assert await third.shared.vault.find([b"k"]) == {b"k": b"v"}, "the same file"
     await third.retire()
 
 

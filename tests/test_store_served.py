@@ -27,7 +27,7 @@ def state_file():
 async def test_who_limits_nothing_has_none():
     """No thread, no file, no connection."""
     gateway = assemble(Config.model_validate(DEMO))
-    assert (gateway.store, gateway.link) == (None, None)
+    assert (gateway.shared.store, gateway.shared.link) == (None, None)
     await gateway.retire()
 
 
@@ -45,7 +45,7 @@ async def test_whatever_limits_something_has_one():
         {**DEMO, "budgets": {"all": {"monthly": 5}}},
     ):
         gateway = assemble(Config.model_validate(limited))
-        assert isinstance(gateway.store, EmbeddedStore), limited
+        assert isinstance(gateway.shared.store, EmbeddedStore), limited
         await gateway.retire()
     assert not state_file().exists()
 
@@ -54,22 +54,22 @@ async def test_a_reload_hands_it_on_and_what_is_not_handed_on_is_closed():
     """Counts go on; a change of the address makes another one, which the old gateway's end does not close."""
     budget = Purse("a", 10, 4e9)
     first = assemble(config())
-    await first.store.take((), [budget], wanted=4)
+    await first.shared.store.take((), [budget], wanted=4)
     second = assemble(config(log_level="debug"), first)
-    assert second.store is first.store
+    assert second.shared.store is first.shared.store
     await first.retire(second)
-    assert isinstance(await second.store.take((), [budget], wanted=4), Granted)
+    assert isinstance(await second.shared.store.take((), [budget], wanted=4), Granted)
 
     async with redis_server() as server:
         third = assemble(config(state=server.url), second)
-        assert isinstance(third.store, RemoteStore)
+        assert isinstance(third.shared.store, RemoteStore)
         await second.retire(third)
-        granted = await third.store.take((), [budget], wanted=4)
+        granted = await third.shared.store.take((), [budget], wanted=4)
         assert granted.remote
         fourth = assemble(config(state=server.url), third)
-        assert (fourth.store, fourth.link) == (third.store, third.link)
+        assert (fourth.shared.store, fourth.shared.link) == (third.shared.store, third.shared.link)
         await third.retire(fourth)
-        fourth.store.settle(granted, (), [budget], -3)
+        fourth.shared.store.settle(granted, (), [budget], -3)
         await fourth.retire()
         with redis.Redis.from_url(server.url) as client:
             assert client.get("ollama-bridge:purse:a") == b"1", "what was settled last is told before the end"

@@ -22,9 +22,6 @@ from ollama_bridge.policies.tasks import TASKS, suits, task_of
 MOST: Final = 5
 """How many are asked in turn at most: each may take its time to fail."""
 
-_INPUT_SHARE: Final = 3
-"""Tokens of a question to one of the answer, by which prices are compared."""
-
 _SIZES: Final[Mapping[ModelSize | None, int]] = {"BIG": 0, None: 1, "SMALL": 2}
 
 PriceOf: TypeAlias = Callable[[Model], Decimal | None]
@@ -53,12 +50,6 @@ _ROLES: Final[Mapping[str, _Role]] = {
 }
 
 
-def configured_price(model: Model) -> Decimal | None:
-    """What the operator says that it costs, for a usual question and answer."""
-    price = model.config.price
-    return None if price is None else _INPUT_SHARE * price.input + price.output
-
-
 class StandIns:
     """Offers them, and chooses who answers for one.
 
@@ -75,7 +66,7 @@ class StandIns:
         auto: bool = True,
         listed: bool = False,
         blocks: Blocks = lambda _: None,
-        price_of: PriceOf = configured_price,
+        price_of: PriceOf = lambda _: None,
     ) -> None:
         self.listed = listed
         self._auto = auto

@@ -2,8 +2,10 @@
 
 import asyncio
 import functools
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -15,6 +17,9 @@ from ollama_bridge.policies.limits import Account, Limits, stated
 from ollama_bridge.prices import Quote
 
 _LIMITS: Final = tuple(Rates.model_fields)
+
+_USUAL: Final = (3000, 1000)
+"""Tokens of a question and of its answer, by which prices are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,15 @@ class Book:
             model = self._models.get(key_of(name)) or self._find(name)
             self._terms[name] = self._made(model, await self._quote(model))
         return self._terms[name]
+
+    def price(self, model: Model) -> Decimal | None:
+        """What a usual question and its answer cost, to compare models by; None: nobody knows, or not yet."""
+        its = self._terms.get(model.name)
+        quote = (
+            its.quote if its else prices.told(self._sellers[model.target.provider].kind, model.config.price)
+        )
+        tariff = quote(time.time()) if quote else None
+        return None if tariff is None else Decimal(tariff.most_nusd(*_USUAL))
 
     async def unpayable(self, models: Sequence[Model], now_s: float) -> list[str]:
         """Names of those that fall under a budget and that nobody knows the price of."""

@@ -148,5 +148,5 @@ async def answer_call(
     note_call(request, call)
     model = found(gateway.registry, call)
     question = call.request(model)
-    gateway.residency.touch(model.name, question.keep_alive_s)
+    gateway.shared.residency.touch(model.name, question.keep_alive_s)
     return await answer(request, gateway, model, question, encoder)

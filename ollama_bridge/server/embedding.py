@@ -61,7 +61,7 @@ class EmbeddingHandlers(Handlers):
         gateway = self._current()
         model = found(gateway.registry, call)
         question = call.request(model)
-        gateway.residency.touch(model.name, call.keep_alive_s)
+        gateway.shared.residency.touch(model.name, call.keep_alive_s)
         answer = NO_EMBEDDINGS
         if call.inputs:
             introduce(request, model, question)

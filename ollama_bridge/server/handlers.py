@@ -48,7 +48,9 @@ class OllamaHandlers(Handlers):
     async def ps(self, _: web.Request) -> web.Response:
         """The models in use, and until when."""
         gateway = self._current()
-        return json_response(ollama_models.ps_body(gateway.registry.models(), gateway.residency.loaded()))
+        return json_response(
+            ollama_models.ps_body(gateway.registry.models(), gateway.shared.residency.loaded())
+        )
 
     async def show(self, request: web.Request) -> web.Response:
         """One model, from memory."""
@@ -93,7 +95,7 @@ class OllamaHandlers(Handlers):
         gateway = self._current()
         model = found(gateway.registry, call)
         question = call.request(model)
-        gateway.residency.touch(model.name, 0 if call.load == "unload" else call.keep_alive_s)
+        gateway.shared.residency.touch(model.name, 0 if call.load == "unload" else call.keep_alive_s)
         if call.load:
             return json_response(ollama.load_reply(call))
         if call.debug:

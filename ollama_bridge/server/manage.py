@@ -125,7 +125,7 @@ class ManageHandlers(Handlers):
         gateway = self._current()
         name = gateway.registry.resolve(call.model).name
         await self._edit(lambda draft: making.remove(draft, call.model))
-        gateway.residency.touch(name, 0)
+        gateway.shared.residency.touch(name, 0)
         return web.Response()
 
     async def me(self, request: web.Request) -> NoReturn:

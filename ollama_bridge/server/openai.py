@@ -71,7 +71,7 @@ class OpenAIHandlers(Handlers):
         gateway = self._current()
         model = found(gateway.registry, call)
         question = call.request(model)
-        gateway.residency.touch(model.name)
+        gateway.shared.residency.touch(model.name)
         return question
 
 

@@ -40,7 +40,7 @@ class ResponsesHandlers(Handlers):
         note_call(request, call)
         model = found(gateway.registry, call)
         call.request(model)
-        gateway.residency.touch(model.name, None)
+        gateway.shared.residency.touch(model.name, None)
         return await deliver(request, _nothing(), encoder, stream=call.stream, heartbeat_s=0)
 
 

@@ -39,6 +39,6 @@ class WatchingHandlers(Handlers):
     async def metrics(self, _: web.Request) -> web.Response:
         """Everything Prometheus collects."""
         gateway = self._current()
-        totals = copy.deepcopy(gateway.metrics.totals)
+        totals = copy.deepcopy(gateway.shared.metrics.totals)
         body = await asyncio.to_thread(exposition.text, totals, gateway.status())
         return web.Response(body=body, headers={"Content-Type": exposition.CONTENT_TYPE})
