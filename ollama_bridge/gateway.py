@@ -249,7 +249,7 @@ def _book(
         )
         for name, provider in providers.items()
     }
-    return Book(models, sellers, find=gateway.resolved, budgets=config.budgets)
+    return Book(models, sellers, find=gateway.resolve, budgets=config.budgets)
 
 
 def _backoff(config: Config) -> Backoff:
