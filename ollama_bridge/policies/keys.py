@@ -25,9 +25,8 @@ REFUSED_S: Final = 600.0
 
 _GUESS_S: Final = {True: LIMITED_S, False: REFUSED_S}
 _MAX_REST_S: Final = 86_400.0
-_EARLY_S: Final = (
-    0.05  # who was told to wait may be back by so much too soon: timers of event loops are coarse
-)
+_EARLY_S: Final = 0.05
+"""Who was told to wait may be back by so much too soon: timers of event loops are coarse."""
 
 _OF_THE_KEY: Final[Mapping[int, bool]] = {401: True, 402: True, 403: False, 429: False}
 """HTTP statuses that are the key's fault, and whether for every model."""
@@ -120,13 +119,14 @@ class KeyPool:
         now_s, told_s = self._clock_s(), exc.retry_after_s
         rest_s = _GUESS_S[exc.retryable] if told_s is None else min(told_s, _MAX_REST_S)
         rest = _Rest(now_s + rest_s, exc.anew(), told_s is not None)
-        before = self._rest(key, model)
+        place = (key, "" if whole_account else model)
+        before = self._rests.get(place)
         if before is None or before.until_s <= rest.until_s:
-            self._rests[key, "" if whole_account else model] = rest
+            self._rests[place] = rest
         if before is None or before.until_s <= now_s:
             tell = log.info if exc.upstream_status == 429 else log.warning
-            place = f"providers.{self._provider}.api_key[{key}]"
-            tell("API key set aside", key=place, rest_s=round(rest_s, 3), reason=exc.summary)
+            named = f"providers.{self._provider}.api_key[{key}]"
+            tell("API key set aside", key=named, rest_s=round(rest_s, 3), reason=exc.summary)
         return True
 
     def _rest(self, key: int, model: str) -> _Rest | None:
