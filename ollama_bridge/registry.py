@@ -11,8 +11,6 @@ from ollama_bridge.chat import Backend, ChatRequest, Counter, Embedder, Embeddin
 from ollama_bridge.errors import ConfigError, ModelNotFound
 from ollama_bridge.lineage import folded, key_of
 from ollama_bridge.names import InvalidName, parse_name
-from ollama_bridge.policies.fallback import Fallback
-from ollama_bridge.policies.resume import Resume
 
 DEFAULT_KEEP_ALIVE_S: Final = 300.0
 FOREVER: Final = timedelta(microseconds=(2**63 - 1) // 1000)
@@ -53,6 +51,10 @@ class ModelRegistry:
         self._kinds = dict(kinds or {})
         self._default_max_tokens = default_max_tokens
         self._index = _Index.of(models, self._backends)
+        # Here, for commands that only look at the catalogue are to be quick.
+        from ollama_bridge.policies.fallback import Fallback  # noqa: PLC0415 - see above
+        from ollama_bridge.policies.resume import Resume  # noqa: PLC0415 - see above
+
         self._fallback = Fallback(self._backends, self._embedders, self._find)
         self._resume = Resume(self._fallback)
 
