@@ -39,6 +39,7 @@ __all__ = [
     "Facts",
     "Model",
     "ModelConfig",
+    "catalogue_models",
     "complete",
     "facts_for",
     "facts_kind",
@@ -254,6 +255,20 @@ def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None =
             target=target,
             preset=_preset(config),
         )
+    )
+
+
+def catalogue_models(kind: str, backend_name: str) -> tuple[ModelConfig, ...]:
+    """What a provider of this kind offers without being told, the best choice first.
+
+    Two providers of one kind would offer the same names; so one that is not called after its kind puts its own
+    name in front: `work/claude-opus-5-5`.
+    """
+    prefix = "" if backend_name == kind else f"{backend_name.replace('.', '-')}/"
+    return tuple(
+        ModelConfig(name=f"{prefix}{facts.id}", backend=backend_name, backend_model=facts.id)
+        for facts in CATALOG.get(kind, ())
+        if facts.offered
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from ollama_bridge.catalog import CATALOG, SNAPSHOTS, Model, ModelConfig, complete, renamed
+from ollama_bridge.catalog import SNAPSHOTS, Model, ModelConfig, complete, renamed
 from ollama_bridge.chat import (
     Backend,
     ChatRequest,
@@ -178,20 +178,6 @@ class ModelRegistry:
         models = (switched if model is found else model for model in self._index.all)
         self._index = self._indexed(models)
         return switched
-
-
-def catalogue_models(kind: str, backend_name: str) -> tuple[ModelConfig, ...]:
-    """What a provider of this kind offers without being told, the best choice first.
-
-    Two providers of one kind would offer the same names; so one that is not called after its kind puts its own
-    name in front: `work/claude-opus-5-5`.
-    """
-    prefix = "" if backend_name == kind else f"{backend_name.replace('.', '-')}/"
-    return tuple(
-        ModelConfig(name=f"{prefix}{facts.id}", backend=backend_name, backend_model=facts.id)
-        for facts in CATALOG.get(kind, ())
-        if facts.offered
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from ollama_bridge.backends.openai import OpenAIBackend
 from ollama_bridge.backends.sdk import payloads
 from ollama_bridge.chat import Message, Rules, singly
 from ollama_bridge.errors import (
+    ContextOverflow,
     InvalidRequest,
     UpstreamBroken,
     UpstreamBusy,
@@ -249,7 +250,7 @@ OPENAI_ERROR = b'{"error":{"message":"the reason","type":"t","param":null,"code"
         (403, UpstreamRejected, 502, "OPENAI_API_KEY"),
         (404, UpstreamRejected, 404, "backend_model"),
         (408, UpstreamUnreachable, 504, "the reason"),
-        (413, UpstreamRejected, 400, "too large"),
+        (413, ContextOverflow, 400, "too large"),
         (429, UpstreamBusy, 429, "the reason"),
         (498, UpstreamBusy, 503, "the reason"),
         (500, UpstreamBroken, 502, "the reason"),

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_bridge.catalog import CATALOG, ModelConfig, complete
+from ollama_bridge.catalog import CATALOG, ModelConfig, catalogue_models, complete
 from ollama_bridge.chat import ChatRequest, Message, singly
 from ollama_bridge.errors import ConfigError, ModelNotFound
 from ollama_bridge.events import Finish, TextDelta
-from ollama_bridge.registry import FOREVER, ModelRegistry, Residency, catalogue_models
+from ollama_bridge.registry import FOREVER, ModelRegistry, Residency
 
 
 class Recorder:

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, JsonValue, TypeAdapter
 
+from ollama_bridge.catalog import catalogue_models
 from ollama_bridge.config import Config
-from ollama_bridge.registry import catalogue_models
 from running import ask, running
 from strict import Count, Moment, Strict
 from upstream import Upstream

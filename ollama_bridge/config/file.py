@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from ollama_bridge.catalog import CATALOG, ModelConfig
+from ollama_bridge.catalog import CATALOG, ModelConfig, catalogue_models
 from ollama_bridge.config.faults import faults, suggestion
 from ollama_bridge.config.instead import instead_faults
 from ollama_bridge.config.schema import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, KEYLESS_KINDS, Config, KeyPath
@@ -26,7 +26,6 @@ from ollama_bridge.fallbacks import BrokenFallback, check_fallbacks
 from ollama_bridge.lineage import BrokenLineage, folded, key_of, places
 from ollama_bridge.masking import mask
 from ollama_bridge.names import parse_name
-from ollama_bridge.registry import catalogue_models
 
 if TYPE_CHECKING:
     from ollama_bridge.config.yaml import Tree
