@@ -9,6 +9,7 @@ The map, from the ground up (an import goes down only; `pyproject.toml` enforces
     facts                           what is known about one model: a row of the catalogue        floor 0
     backends/  catalog              one file per provider SDK; known facts about models          floor 1
     lineage  vault                  models made from models; what providers want back, on disk   floor 1
+    prices                          what a call costs                                            floor 1
     surfaces/  policies/            one room per client wire; backends that hold backends        floor 2
     registry  config/               which names exist and who answers; what the operator wants   floor 2
     gateway                         stacks policies over backends; knows their order             floor 3
