@@ -10,6 +10,7 @@ The map, from the ground up (an import goes down only; `pyproject.toml` enforces
     backends/  catalog              one file per provider SDK; known facts about models          floor 1
     lineage  vault                  models made from models; what providers want back, on disk   floor 1
     ledger/                         a row for each call, on disk, and what the rows add up to    floor 1
+    prices                          what a call costs                                            floor 1
     surfaces/  policies/            one room per client wire; backends that hold backends        floor 2
     registry  config/               which names exist and who answers; what the operator wants   floor 2
     gateway                         stacks policies over backends; knows their order             floor 3

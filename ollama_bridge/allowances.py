@@ -34,8 +34,10 @@ class Price(BaseModel):
     Args:
         input: Of the prompt.
         output: Of the answer, reasoning included.
-        cached_read: Of what is read from the provider's prompt cache; default: as `input`.
-        cached_write: Of what is written to it; default: as `input`.
+        cached_read: Of what is read from the provider's prompt cache; default: at Anthropic a tenth of `input`, which
+            holds for nearly all of its models, and elsewhere `input`, so that nothing costs more than it says.
+        cached_write: Of what is written to it; default: at Anthropic 1.25 of `input`, and elsewhere `input`. What
+            Anthropic keeps for an hour costs 1.6 times as much.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -33,6 +33,7 @@ def test_names_and_aliases_of_any_model_may_answer_instead(tmp_path):
     Source(tmp_path / "c", environ={}).parse(FILE.format(**GOOD) + "  - {name: demo, backend: demo}\n")
     offered = FILE.format(**{**GOOD, "b": "claude-haiku-5-5"})
     Source(tmp_path / "c", environ={"ANTHROPIC_API_KEY": "k"}).parse(offered)
+    Source(tmp_path / "c", environ={}).parse(offered)  # a key that is taken away is no fault of the file's
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ budgets:                       # USD; windows end in UTC
   #   daily: 10.00
   #   monthly: 100.00
   #   warn_at: 0.8             # part of it at which the log warns
-  #   instead: gpt-5.4-nano    # a cheaper model that answers when there is not enough left; else 429
+  #   instead: gpt-6-luna      # a cheaper model that answers when there is not enough left; else 429
   # key:                       # each client key
   #   daily: 2.00
 

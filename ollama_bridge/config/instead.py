@@ -1,10 +1,11 @@
 """Whether the cheaper models that budgets name exist, and lead anywhere."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
-from ollama_bridge.catalog import ModelConfig
+from ollama_bridge.catalog import CATALOG, ModelConfig
 from ollama_bridge.config.schema import Config, KeyPath
 from ollama_bridge.lineage import key_of, places
+from ollama_bridge.registry import catalogue_models
 
 
 def instead_faults(config: Config, models: Sequence[ModelConfig]) -> Iterator[tuple[KeyPath, str]]:
@@ -15,40 +16,33 @@ def instead_faults(config: Config, models: Sequence[ModelConfig]) -> Iterator[tu
         models: All that there will be, with what they inherit; the operator's first.
     """
     known = places(models)
-    leads_to: dict[int, int] = {}
     for who, budget in config.budgets.items():
-        if budget.instead and key_of(budget.instead) not in known:
-            yield (
-                ("budgets", who, "instead"),
-                f"budgets.{who}.instead: there is no model '{budget.instead}'; name one that is cheaper",
-            )
+        if budget.instead and not _exists(budget.instead, known):
+            message = f"budgets.{who}.instead: there is no model '{budget.instead}'; name one that is cheaper"
+            yield ("budgets", who, "instead"), message
+    leads_to: dict[int, int] = {}
     for index, model in enumerate(models):
         if model.budget is None or not model.budget.instead:
             continue
-        found = known.get(key_of(model.budget.instead))
-        if found is not None:
+        if (found := known.get(key_of(model.budget.instead))) is not None:
             leads_to[index] = found
-            continue
-        yield (
-            _place(index),
-            (
-                f"model '{model.name}': its budget names '{model.budget.instead}' to answer instead, and there is no such "
-                "model; name one that is cheaper"
-            ),
-        )
+        elif not _exists(model.budget.instead, known):
+            message = f"model '{model.name}': its budget names '{model.budget.instead}' to answer instead"
+            yield _place(index), f"{message}, and there is no such model; name one that is cheaper"
     for index in leads_to:
         line = [index]
         while (following := leads_to.get(line[-1])) is not None and following not in line:
             line.append(following)
         if following == index:
             way = " -> ".join(models[at].name for at in (*line, index))
-            yield (
-                _place(index),
-                (
-                    f"model '{models[index].name}': what answers instead leads back to it ({way}); leave one "
-                    "'instead' out"
-                ),
-            )
+            message = f"model '{models[index].name}': what answers instead leads back to it ({way})"
+            yield _place(index), f"{message}; leave one 'instead' out"
+
+
+def _exists(name: str, known: Container[str]) -> bool:
+    """Also what the catalogue has of providers without a key: one that is taken away is no fault of the file's."""
+    offered = (model.name for kind in CATALOG for model in catalogue_models(kind, kind))
+    return key_of(name) in known or key_of(name) in map(key_of, offered)
 
 
 def _place(index: int) -> KeyPath:
