@@ -1,6 +1,7 @@
 """The connection to Redis or Valkey: off the event loop, bounded in time, and left alone while it fails."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -61,6 +62,7 @@ class RedisLink:
         self._up = asyncio.Event()
         self._up.set()
         self._probing: asyncio.Task[None] | None = None
+        self._connecting = threading.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="redis")
 
     async def run(self, work: "Callable[[redis.Redis], T]") -> T:
@@ -83,7 +85,8 @@ class RedisLink:
         await self._up.wait()
 
     async def aclose(self) -> None:
-        """Let what is under way end, and close all connections."""
+        """Let what is under way end, and close all connections; from now on it is down."""
+        self._up.clear()
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait({self._probing})
@@ -91,13 +94,14 @@ class RedisLink:
         if self._client is not None:
             self._client.close()
 
-    async def _bounded(self, work: "Callable[[redis.Redis], T]") -> T:
+    async def _bounded(self, work: "Callable[[redis.Redis], T]", *, probes: bool = False) -> T:
         if self._client is None:
             await asyncio.to_thread(_load)  # once, and not on the time of an answer
         try:
             # Twice: to connect, and to answer. Names are looked up without any bound of their own.
             async with asyncio.timeout(2 * self._answer_s):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work)
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._threads, self._run, work, probes)
         except TimeoutError:
             raise LinkDown("no answer in time", asked=True) from None
 
@@ -110,7 +114,7 @@ class RedisLink:
         while not self._up.is_set():
             await asyncio.sleep(self._pause_s)
             with suppress(LinkDown):
-                await self._bounded(lambda client: client.eval(_PROBE, 1, f"{PREFIX}probe"))
+                await self._bounded(lambda client: client.eval(_PROBE, 1, f"{PREFIX}probe"), probes=True)
                 self._up.set()
         log.info("Redis answers again", at=self._address())
 
@@ -121,31 +125,37 @@ class RedisLink:
 
     # What follows runs in one of the threads.
 
-    def _run(self, work: "Callable[[redis.Redis], T]") -> T:
+    def _run(self, work: "Callable[[redis.Redis], T]", probes: bool) -> T:
         import redis  # noqa: PLC0415 - only who has one loads it
 
+        if not probes and not self._up.is_set():
+            raise LinkDown  # it went down while this waited for a thread
         try:
-            if self._client is None:
-                self._client = self._connected()
+            with self._connecting:
+                if self._client is None:
+                    self._client = self._connected()
             return work(self._client)
         except (redis.RedisError, OSError) as exc:
             raise LinkDown(str(exc) or type(exc).__name__, asked=True) from exc
-        except ValueError as exc:  # the address is none
-            raise LinkDown(str(exc)) from exc
 
     def _connected(self) -> "redis.Redis":
         import redis  # noqa: PLC0415 - as above
         from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
         from redis.retry import Retry  # noqa: PLC0415 - as above
 
-        return redis.Redis.from_url(
-            self.url,
-            socket_timeout=self._answer_s,
-            socket_connect_timeout=self._answer_s,
-            # A connection may have been closed while nobody used it; what answers late is not asked again.
-            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-            protocol=2,
-        )
+        try:
+            client = redis.Redis.from_url(
+                self.url,
+                socket_timeout=self._answer_s,
+                socket_connect_timeout=self._answer_s,
+                # A connection may have been closed while nobody used it; what answers late is not asked again.
+                retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+                protocol=2,
+            )
+            client.ping()
+        except (ValueError, TypeError) as exc:  # the address has a port, or an option, that there is not
+            raise LinkDown(str(exc)) from exc
+        return client
 
 
 def _load() -> None:
