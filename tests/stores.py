@@ -1,5 +1,6 @@
 """Stores to test: each kind with several connections to one state, and a clock that tests may put forward."""
 
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +13,14 @@ from ollama_bridge.store.link import RedisLink
 from ollama_bridge.store.remote import RemoteStore
 from ollama_bridge.store.shelf import Store
 from redis_server import RedisServer, redis_server
+
+WAIT = """
+for _, key in ipairs(redis.call('keys', 'ollama-bridge:*')) do
+  local left_ms = redis.call('pttl', key)
+  assert(left_ms ~= -1, key .. ' would be kept for ever')
+  redis.call('pexpire', key, math.max(0, left_ms - ARGV[1]))
+end
+"""
 
 
 class Clock:
@@ -26,6 +35,8 @@ class Clock:
 
 class Embedded:
     """Stores over one file."""
+
+    drift_s = 0.0
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
@@ -57,6 +68,8 @@ class Embedded:
 class Remote:
     """Stores over one Redis, each with a link and a file of its own."""
 
+    drift_s = 0.02  # between looking how long something is kept and keeping it for less, time passes
+
     def __init__(self, server: RedisServer, folder: Path, clock: Clock) -> None:
         self.server = server
         self.clock = clock
@@ -76,10 +89,7 @@ class Remote:
     def wait(self, seconds: float) -> None:
         """Its clock is its own: what it keeps has so much less time left instead."""
         self.clock.now_s += seconds
-        for key in self._client.keys("ollama-bridge:*"):
-            left_ms = self._client.pttl(key)
-            assert left_ms != -1, f"{key} would be kept for ever"
-            self._client.pexpire(key, max(0, left_ms - round(seconds * 1000)))
+        self._client.eval(WAIT, 0, math.ceil(seconds * 1000))
 
     async def told(self, store: RemoteStore) -> None:
         if store._delivering is not None:

@@ -39,7 +39,7 @@ async def back_and_told(made, store):
 async def test_its_death_in_the_middle_is_no_error_and_nobody_overspends(made):
     """200 requests on each of two instances: one warning each, and no more is granted than was left to either."""
     stores = [made.store(**QUICK), made.store(**QUICK)]
-    budget, rate = budget_of(made, 1000), Rate("a", 10_000, 3600)
+    budget, rate = budget_of(made, 2000), Rate("a", 10_000, 3600)
 
     async def spend(store):
         amount = 0
@@ -57,11 +57,11 @@ async def test_its_death_in_the_middle_is_no_error_and_nobody_overspends(made):
     assert [one["event"] for one in warnings(logs)] == [
         "Redis does not answer; this instance counts alone"
     ] * 2
-    assert all(0 < amount <= 1000 for amount in spent)
-    shared = sum(store._seen_of(budget) for store in stores) / 2
-    assert 300 < shared < 1000, "it died in the middle"
+    assert all(0 < amount <= 200 * 6 for amount in spent)
+    seen = [store._seen_of(budget) for store in stores]
+    assert 60 * 6 <= max(seen) < 2000, "it died in the middle"
     # Each may spend what was left when it last heard of the other.
-    assert sum(spent) <= 1000 + (1000 - min(store._seen_of(budget) for store in stores))
+    assert sum(spent) <= 2000 + (2000 - min(seen))
 
 
 async def test_what_was_spent_while_it_was_away_is_handed_in(made):
@@ -90,7 +90,7 @@ async def test_what_was_spent_while_it_was_away_is_handed_in(made):
 
 async def test_who_asks_while_it_is_away_does_not_wait(made):
     """One request finds out; all others are answered here, at once."""
-    store = made.store(answer_s=0.1, pause_s=3600)
+    store = made.store(answer_s=0.5, pause_s=3600)
     budget = budget_of(made, 10_000)
     await store.take((), [budget], wanted=1)
     made.server.pause()
@@ -98,7 +98,7 @@ async def test_who_asks_while_it_is_away_does_not_wait(made):
     first = await asyncio.gather(*(store.take((), [budget], wanted=1) for _ in range(50)))
     took_s = time.monotonic() - began_s
     assert not any(answer.remote for answer in first)
-    assert took_s < 5, "none waits behind another's timeout"  # twice 0.1, on a busy machine
+    assert took_s < 5, "none waits behind another's timeout"  # 50 times 0.5
     await store.put("x", b"1", ttl_s=60)
     assert await store.get("x") == b"1"
     assert [await store.claim("y", ttl_s=60), await store.claim("y", ttl_s=60)] == [True, False]
@@ -107,7 +107,7 @@ async def test_who_asks_while_it_is_away_does_not_wait(made):
 
 async def test_what_it_did_after_we_gave_up_is_undone(made):
     """A server that stops for a moment does later what it was asked: nothing of it stays reserved."""
-    store, rate, budget = made.store(answer_s=0.1, **QUICK), Rate("a", 100, 3600, 30), budget_of(made, 100)
+    store, rate, budget = made.store(answer_s=0.5, **QUICK), Rate("a", 100, 3600, 30), budget_of(made, 100)
     assert (await store.take([rate], [budget], wanted=10)).remote
     made.server.pause()
     here = await store.take([rate], [budget], wanted=60)
@@ -122,7 +122,7 @@ async def test_what_it_did_after_we_gave_up_is_undone(made):
 
 async def test_a_settlement_whose_answer_is_lost_is_done_once(made):
     """It is sent again under the same name."""
-    store, budget = made.store(answer_s=0.1, **QUICK), budget_of(made, 100)
+    store, budget = made.store(answer_s=0.5, **QUICK), budget_of(made, 100)
     granted = await store.take((), [budget], wanted=80)
     made.server.pause()
     store.settle(granted, (), [budget], -20)

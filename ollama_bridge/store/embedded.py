@@ -192,7 +192,7 @@ class EmbeddedStore:
         if self._tables is None:
             return False
         if before is not None:
-            with closing(before.connection), suppress(sqlite3.Error):
+            with suppress(sqlite3.Error), closing(before.connection):
                 self._tables.copy_from(before.connection)
                 return True
         # The second way reads a file beside which SQLite may not make those that it needs to read it with others.

@@ -68,6 +68,7 @@ class RemoteStore:
         self._dues: deque[_Due] = deque()
         self._owed: dict[str, tuple[Purse, int]] = {}
         self._seen: dict[str, tuple[Purse, int]] = {}
+        self._most_seen = _SEEN
         self._scripts: ModuleType | None = None
         self._known: dict[str, Script] = {}
         self._delivering: asyncio.Task[None] | None = None
@@ -197,10 +198,9 @@ class RemoteStore:
 
     async def _keep_delivering(self) -> None:
         while self._dues or self._owed:
-            try:
+            await self._link.up()
+            with suppress(LinkDown):  # then it goes on when it is up again
                 await self._deliver()
-            except LinkDown:
-                await self._link.up()
 
     async def _deliver(self) -> None:
         """Tell Redis all that it has yet to be told.
@@ -241,9 +241,10 @@ class RemoteStore:
     def _saw(self, purses: Sequence[Purse], spent: Sequence[bytes]) -> None:
         for purse, value in zip(purses, spent, strict=True):
             self._seen[purse.key] = (purse, int(value))
-        if len(self._seen) > _SEEN:
+        if len(self._seen) > self._most_seen:
             now_s = self._clock_s()
             self._seen = {key: (purse, n) for key, (purse, n) in self._seen.items() if purse.until_s > now_s}
+            self._most_seen = max(_SEEN, 2 * len(self._seen))
 
     # What follows runs in one of the link's threads.
 

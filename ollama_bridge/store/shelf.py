@@ -93,10 +93,11 @@ class Store(Protocol):
         ...
 
     def settle(self, granted: Granted, rates: Sequence[Rate], purses: Sequence[Purse], amount: int) -> None:
-        """Correct what was taken: before whatever this process takes next, and whoever is cancelled meanwhile.
+        """Correct what was taken: a moment later, whoever is cancelled meanwhile.
 
-        Nothing falls below zero, and nothing is given back to a window that began after it was taken from. More than
-        was reserved counts even where it is beyond a limit: it is spent.
+        In this machine's own state that is before whatever this process takes next. Nothing falls below zero, and
+        nothing is given back to a window that began after it was taken from. More than was reserved counts even where
+        it is beyond a limit: it is spent.
 
         Args:
             granted: What `take` said.
