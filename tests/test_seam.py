@@ -1,5 +1,7 @@
 """Where a continued answer is joined: every character once, whatever is repeated and however it is cut into pieces."""
 
+import itertools
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ def joined(said, pieces, *, exact):
 
 def cut(text, places):
     borders = [0, *sorted({place % (len(text) + 1) for place in places}), len(text)]
-    return [text[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    return [text[start:end] for start, end in itertools.pairwise(borders)]
 
 
 def repetition(said, rest):

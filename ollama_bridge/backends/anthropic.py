@@ -85,7 +85,7 @@ class AnthropicBackend:
                     said, failure = read_all(reader.feed, batch)
                     if said:
                         yield said
-                    elif reader.moved:
+                    if reader.calling if said else reader.moved:
                         request.progress()
                     if failure is not None:
                         raise failure
@@ -187,6 +187,11 @@ class Reader:
             "message_stop": self._message_stop,
             "error": self._error,
         }
+
+    @property
+    def calling(self) -> bool:
+        """Whether a tool call has begun and is not whole."""
+        return bool(self._calls)
 
     def feed(self, payload: dict[str, Any]) -> Iterable[Event]:
         """The events that one stream event amounts to; unknown ones amount to none.

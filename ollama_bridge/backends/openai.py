@@ -70,6 +70,9 @@ _NO_KEY: Final = "none"
 class _Reader(Protocol):
     done: bool
 
+    @property
+    def calling(self) -> bool: ...
+
     def feed(self, chunk: Any, /) -> Iterable[Event]: ...
 
     def close(self) -> Iterable[Event]: ...
@@ -150,7 +153,7 @@ class OpenAIBackend:
                     said, failure = read_all(feed, batch)
                     if said:
                         yield said
-                    else:
+                    if reader.calling or not said:
                         request.progress()
                     if failure is not None:
                         raise failure

@@ -32,6 +32,11 @@ class Calls:
         self._by_index: dict[Any, _Call] = {}
         self._taken = 0
 
+    @property
+    def are_pending(self) -> bool:
+        """Whether some have begun and are not taken."""
+        return self._taken < len(self._calls)
+
     def add(self, fragment: dict[str, Any]) -> None:
         """Add a piece to the call it belongs to, or begin a new one."""
         said = fragment.get("function") or {}

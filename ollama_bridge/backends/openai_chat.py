@@ -207,6 +207,11 @@ class ChatReader:
         self._spoke = False
         self._usage: Mapping[str, Any] = {}
 
+    @property
+    def calling(self) -> bool:
+        """Whether a tool call has begun and is not told yet."""
+        return self._calls.are_pending
+
     def feed(self, chunk: Any) -> Iterable[Event]:
         """The events of one chunk.
 

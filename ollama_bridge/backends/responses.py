@@ -197,6 +197,8 @@ class ResponsesReader:
     ) -> None:
         self.done = False
         """Whether `Finish` is out; what follows is not read."""
+        self.calling = False
+        """Whether a tool call has begun and is not whole."""
         self._failures = failures
         self._model = model
         self._turn = turn
@@ -257,8 +259,13 @@ class ResponsesReader:
         # Parts are paragraphs, each under its own heading.
         return (ThinkingDelta("\n\n"),) if self._thought else ()
 
+    def _begun(self, event: dict[str, Any]) -> Iterable[Event]:
+        self.calling = event["item"].get("type") == "function_call"
+        return ()
+
     def _item(self, event: dict[str, Any]) -> Iterable[Event]:
         item = event["item"]
+        self.calling = False
         if item.get("type") != "function_call":
             self._keep(item)
             return ()
@@ -317,6 +324,7 @@ class ResponsesReader:
         "response.reasoning_summary_text.delta": _thinking,
         "response.reasoning_text.delta": _thinking,
         "response.reasoning_summary_part.added": _next_thought,
+        "response.output_item.added": _begun,
         "response.output_item.done": _item,
         "response.completed": _completed,
         "response.incomplete": _incomplete,

@@ -5,7 +5,7 @@ of the model's own message, with an instruction to continue where the model woul
 answer that nobody has seen yet, because the client does not stream, there is no need to keep anything.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -51,14 +51,14 @@ class Resume:
         while candidates:
             try:
                 async with self._fallback.begun(request, candidates, answer.ask) as begun:
-                    passes = answer.begin(begun.model)
-                    burst: Sequence[Event] | None = begun.first
-                    while burst is not None:
-                        if said := burst if passes else answer.take(burst):
+                    take = answer.begin(begun.model)
+                    if said := take(begun.first):
+                        yield said
+                    async for burst in begun.rest:
+                        if said := take(burst):
                             yield said
                         else:
                             request.progress()
-                        burst = await anext(begun.rest, None)
             except BridgeError as exc:
                 candidates = answer.broke_off(exc)
             else:
@@ -99,16 +99,16 @@ class _Answer:
             asked = replace(asked, progress=self._move)
         return continuation(asked, self._before) if self._before else asked
 
-    def begin(self, model: Model) -> bool:
-        """`model` begins to answer; whether all of it passes as it comes."""
+    def begin(self, model: Model) -> Callable[[Sequence[Event]], Sequence[Event]]:
+        """`model` begins to answer; what makes of each burst what is to be passed on of it now."""
         self._model = model
         self._has_begun = True
         self._seam = Seam(self._before, exact=model.target.rules.continues) if self._before else None
         may_go_on = self._is_plain and any(map(self._goes_on, self._candidates))
-        return self._request.stream and model.name == self._asked and not (self._before or may_go_on)
+        passes = self._request.stream and model.name == self._asked and not (self._before or may_go_on)
+        return _as_it_is if passes else self._take
 
-    def take(self, burst: Sequence[Event]) -> Sequence[Event]:
-        """What of a burst is to be passed on now."""
+    def _take(self, burst: Sequence[Event]) -> Sequence[Event]:
         if self._seam is not None:
             burst = list(_joined(self._seam, burst))
         is_end = False
@@ -234,6 +234,10 @@ def continuation(request: ChatRequest, said: str) -> ChatRequest:
     # It was thought about already, and who thinks cannot be given the beginning of the answer.
     think = False if "thinking" in target.capabilities else None
     return replace(request, messages=messages, options=options, think=think)
+
+
+def _as_it_is(burst: Sequence[Event]) -> Sequence[Event]:
+    return burst
 
 
 def _joined(seam: Seam, burst: Sequence[Event]) -> Iterator[Event]:
