@@ -179,7 +179,7 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 def breaker(*scripts, failures=2, clock=None, news=None, circuits=None):
@@ -244,6 +244,29 @@ async def test_a_probe_that_breaks_off_opens_it_at_once():
     await fails(policy)
     await fails(policy, CircuitOpen)
     assert len(backend.asked) == 3
+
+
+async def test_who_ends_late_tells_nothing_new():
+    """Who was let in before the circuit opened makes the wait no longer by failing, and no shorter by answering."""
+    clock, held = Clock(), Held()
+    policy = Breaker(held, Circuits(clock_s=clock), Tolerance(1, 60))
+    replies = [policy.chat(REQUEST) for _ in range(3)]
+    begun = []
+    for reply in replies:
+        end = asyncio.ensure_future(anext(reply))
+        await settled()
+        begun.append((end, held.orders))
+    for (end, orders), order in zip(begun, [DOWN, DOWN, Finish()], strict=True):
+        orders.put_nowait(order)
+        await asyncio.wait({end})
+        clock.now_s += 15
+    assert [type(end.exception()) for end, _ in begun] == [
+        UpstreamUnreachable,
+        UpstreamUnreachable,
+        type(None),
+    ]
+    await replies[-1].aclose()
+    assert (await fails(policy, CircuitOpen)).retry_after_s == 60 - 3 * 15
 
 
 async def test_of_twenty_at_once_one_tries():

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ollama_bridge.config import Config
 from ollama_bridge.events import Usage
 from ollama_bridge.record import CallRecord, Charge
+from redis_server import redis_server
 from running import ask, managed, running
 from upstream import Script, Upstream
 from wires import WIRES, Said
@@ -121,6 +122,36 @@ async def test_it_outlives_a_change_of_the_configuration(tmp_path):
             for name in ("m", "n"):
                 assert b"not asked since" in (await chat(daemon, model=name)).body
             assert len(upstream.requests) == 5
+
+
+async def test_instances_with_one_redis_share_it():
+    """What one has found out the other knows without having asked, and of all their clients one tries."""
+    held = asyncio.Event()
+    async with redis_server() as redis, Upstream() as upstream:
+        shared = config(upstream, state=redis.url)
+        async with running(shared) as one, running(shared) as other:
+            upstream.only(**DOWN)
+            for _ in range(5):
+                await chat(one)
+            await one._gateway.news._saying
+            await other._gateway.news.look()
+            assert b"after 5 failures in a row; it is tried again in" in (await chat(other)).body
+            assert len(upstream.requests) == 5
+            for daemon in (one, other):
+                clocked(daemon)
+                for circuit in daemon._gateway.circuits:
+                    circuit.retry_at_s = 1000.0
+            upstream.only(**WELL, hold=held)
+            tasks = [asyncio.create_task(chat(daemon)) for daemon in (one, other) for _ in range(5)]
+            while sum(task.done() for task in tasks) < 9:
+                await asyncio.wait([task for task in tasks if not task.done()], return_when="FIRST_COMPLETED")
+            held.set()
+            assert sorted([(await task).status for task in tasks]) == [200, *[503] * 9]
+            assert len(upstream.requests) == 6
+            await asyncio.gather(one._gateway.news._saying, other._gateway.news.look())
+            await other._gateway.news.look()
+            await one._gateway.news.look()
+            assert {(await chat(daemon)).status for daemon in (one, other)} == {200}
 
 
 async def test_what_is_shown_of_it():

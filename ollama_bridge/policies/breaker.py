@@ -130,12 +130,10 @@ class _Attempt:
         """There was none, or it broke off."""
         if isinstance(exc, UpstreamRejected):
             self.answered()
-        elif _is_failure(exc):
-            counts = (
-                self.is_probe or self._circuit.is_closed
-            )  # else it was asked before, and tells nothing new
+        elif _is_failure(exc) and (self.is_probe or self._circuit.is_closed):
+            # Who was let in before the circuit opened tells nothing new.
             self.is_probe = False
-            if counts and self._circuit.fail(exc.summary, self._tolerance):
+            if self._circuit.fail(exc.summary, self._tolerance):
                 self._tell()
 
     def left(self) -> None:

@@ -24,7 +24,7 @@ MOST: Final = 5
 
 _SIZES: Final[Mapping[ModelSize | None, int]] = {"BIG": 0, None: 1, "SMALL": 2}
 
-PriceOf: TypeAlias = Callable[[Model], Decimal | None]
+PriceOf: TypeAlias = Callable[[Model], Decimal | int | None]
 """What a model costs, in any unit that is the same for all; None: nobody knows."""
 
 Blocks: TypeAlias = Callable[[Model], BridgeError | None]
@@ -145,9 +145,15 @@ def _unfit(model: Model, request: ChatRequest, tokens: int) -> str:
     if tokens > model.context_length:
         return f"reads {model.context_length} tokens, and these are about {tokens}"
     most = model.config.max_request_length
-    if most is not None and sum(len(message.content) for message in request.messages) > most:
+    if most is not None and _characters(request) > most:
         return f"takes {most} characters"
     return ""
+
+
+def _characters(request: ChatRequest) -> int:
+    gap = request.infill
+    written = sum(len(message.content) for message in request.messages)
+    return written + (len(gap.prefix) + len(gap.suffix) if gap else 0)
 
 
 def _nobody(name: str, unable: Sequence[str], blocked: Sequence[BridgeError]) -> BridgeError:
