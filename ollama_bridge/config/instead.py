@@ -2,10 +2,9 @@
 
 from collections.abc import Container, Iterator, Sequence
 
-from ollama_bridge.catalog import CATALOG, ModelConfig
+from ollama_bridge.catalog import CATALOG, ModelConfig, catalogue_models
 from ollama_bridge.config.schema import Config, KeyPath
 from ollama_bridge.lineage import key_of, places
-from ollama_bridge.registry import catalogue_models
 
 
 def instead_faults(config: Config, models: Sequence[ModelConfig]) -> Iterator[tuple[KeyPath, str]]:
