@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from faults import error
 from journal import journal
 from ollama_bridge.catalog import ModelConfig, complete
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Image, Infill, Message, Tool
@@ -23,7 +24,6 @@ from ollama_bridge.events import Finish, TextDelta
 from ollama_bridge.registry import ModelRegistry
 from running import ask, running
 from scripted import ScriptedBackend, collect
-from test_upstream_faults import error
 from upstream import Upstream, sse
 from wires import WIRES, Said
 
