@@ -147,12 +147,13 @@ class Gateway:
         )
 
 
-def assemble(config: Config, before: Gateway | None = None) -> Gateway:
+def assemble(config: Config, before: Gateway | None = None, *, shared: bool = False) -> Gateway:
     """Make the gateway that `config` describes.
 
     Args:
         config: What the operator wants.
         before: The gateway so far: providers that have not changed are taken over with their connections.
+        shared: Whether other processes answer the same clients.
 
     Raises:
         ConfigError: The models contradict each other.
@@ -164,7 +165,7 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
         for name, wanted in settings.items()
     }
     silence_s = {name: _silence_s(config, name) for name in providers}
-    vault = _vault(config.reasoning, before.vault if before else None)
+    vault = _vault(config.reasoning, before.vault if before else None, shared=shared)
     return Gateway(
         providers,
         {
@@ -206,13 +207,13 @@ def _completed(
     return complete(model, kind=_facts_kind(settings[model.backend]), default_max_tokens=default_max_tokens)
 
 
-def _vault(reasoning: Reasoning, before: Vault | None) -> Vault | None:
+def _vault(reasoning: Reasoning, before: Vault | None, *, shared: bool) -> Vault | None:
     if not reasoning.keep:
         return None
     limits = Limits(reasoning.max_mb * 1024 * 1024, reasoning.max_days * 86_400)
     if before is not None and before.limits == limits:
         return before
-    return Vault(user_state_path("ollama-bridge") / "reasoning.sqlite3", limits)
+    return Vault(user_state_path("ollama-bridge") / "reasoning.sqlite3", limits, shared=shared)
 
 
 def _facts_kind(settings: ProviderSettings) -> str:

@@ -84,12 +84,13 @@ class Vault:
     """Values under keys.
 
     Several daemons may share one file. What one has looked for in vain it does not look for again, though another
-    may have put it there meanwhile.
+    may have put it there meanwhile; unless it is told that there are others.
 
     Args:
         path: Of the SQLite file; it and its folder are made when they are first needed, readable by nobody else.
         limits: How much to keep.
         memory_bytes: How much of it to keep in memory.
+        shared: Whether other processes answer the same clients.
         clock_s: Seconds since the epoch.
     """
 
@@ -99,11 +100,13 @@ class Vault:
         limits: Limits,
         *,
         memory_bytes: int = MEMORY_BYTES,
+        shared: bool = False,
         clock_s: Callable[[], float] = time.time,
     ) -> None:
         self.path = path
         self.limits = limits
         self._memory = _Memory(memory_bytes)
+        self._shared = shared
         self._clock_s = clock_s
         self._disk = _Disk(path, limits)
         self._uses_disk = True
@@ -175,7 +178,7 @@ class Vault:
                 found = await reading
         except TimeoutError:
             return {}
-        for key in keys:
+        for key in found if self._shared else keys:
             # What somebody has put meanwhile is newer.
             if self._memory.get(key) is None:
                 self._memory.put(key, found.get(key) or _Entry(b"", 0.0))
