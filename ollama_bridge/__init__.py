@@ -6,7 +6,7 @@ The map, from the ground up (an import goes down only; `pyproject.toml` enforces
     names media masking             model names, images, keys in texts: all pure                 floor 0
     history infill presets          repairs conversations; gaps to fill; what own models add     floor 0
     tokens templates                estimates; the part of Go's templates that has an effect     floor 0
-    facts                           what is known about one model: a row of the catalogue        floor 0
+    facts  listening                a row of the catalogue; sockets to listen on                 floor 0
     backends/  catalog              one file per provider SDK; known facts about models          floor 1
     lineage  vault                  models made from models; what providers want back, on disk   floor 1
     ledger/                         a row for each call, on disk, and what the rows add up to    floor 1
@@ -16,6 +16,7 @@ The map, from the ground up (an import goes down only; `pyproject.toml` enforces
     gateway                         stacks policies over backends; knows their order             floor 3
     server/                         the only floor that speaks HTTP to clients                   floor 4
     daemon  logs  sd_notify         start, reload, drain                                         floor 5
+    workers  siblings               several daemons on one port, and what they say to each other floor 5
     cli/                            `ollama-bridge …`                                            floor 6
 
 Everything passes one narrow waist: a surface decodes a request into one

@@ -100,7 +100,8 @@ class ModelConfig(BaseModel):
         price: None: from the price table.
         budget: Of this model alone.
         resume: Whether an answer that breaks off is continued; None: where that is known to work.
-        prompt_cache: Whether parts of the prompt are marked for the provider's cache; None: where it pays.
+        prompt_cache: Whether parts of the prompt are marked for the provider's cache; None: where it pays; false
+            takes clients' own marks away as well.
         chunk_size: Words a line for this model; None: as `streaming.chunk_size` says.
         delay_ms: Milliseconds between lines for this model; None: as `streaming.delay_ms` says.
         system: System prompt of conversations that bring none.
@@ -239,7 +240,16 @@ def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None =
     asked = facts.capabilities if config.capabilities is None else config.capabilities
     able = frozenset(asked)
     name = normalise_name(config.name)
-    target = Target(config.backend, upstream, max_output_tokens, able, facts.rules, context_length, name)
+    target = Target(
+        config.backend,
+        upstream,
+        max_output_tokens,
+        able,
+        facts.rules,
+        context_length,
+        name,
+        config.prompt_cache,
+    )
     return _signed(
         Model(
             config=config,

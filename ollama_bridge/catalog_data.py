@@ -7,6 +7,7 @@ they can neither answer a chat nor embed.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
@@ -37,7 +38,10 @@ _CLAUDE_MAX_STOPS: Final = 8191
 
 
 def _claude(
-    *thinking: str, efforts: tuple[Effort, ...] = _CLAUDE_EFFORTS, forced_tools: bool = True
+    *thinking: str,
+    efforts: tuple[Effort, ...] = _CLAUDE_EFFORTS,
+    forced_tools: bool = True,
+    cached_from: int = 1024,
 ) -> Rules:
     """Claude 4.7 and later: no sampling options, no prefill; thinking is adaptive and its limits vary."""
     return Rules(
@@ -47,6 +51,7 @@ def _claude(
         efforts=efforts,
         prefill=False,
         forced_tools=forced_tools,
+        cached_from=cached_from,
     )
 
 
@@ -66,8 +71,16 @@ _CLAUDE_4_6: Final = Rules(
 )
 _CLAUDE_ADAPTIVE: Final = _claude("adaptive", "disabled")
 # `disabled` is refused: only the effort can be lowered. Who always thinks cannot be made to call a tool.
-_CLAUDE_ALWAYS: Final = _claude("adaptive", forced_tools=False)
-_CLAUDE_SONNET_5_5: Final = _claude("adaptive", "between_tools", forced_tools=False)
+_CLAUDE_ALWAYS: Final = _claude("adaptive", forced_tools=False, cached_from=512)
+_CLAUDE_SONNET_5_5: Final = _claude("adaptive", "between_tools", forced_tools=False, cached_from=512)
+
+# The least that is cached goes neither by age nor by size:
+# https://platform.claude.com/docs/en/build-with-claude/prompt-caching#cache-limitations
+_ADAPTIVE_512: Final = replace(_CLAUDE_ADAPTIVE, cached_from=512)
+_ADAPTIVE_2048: Final = replace(_CLAUDE_ADAPTIVE, cached_from=2048)
+_ADAPTIVE_4096: Final = replace(_CLAUDE_ADAPTIVE, cached_from=4096)
+_CLAUDE_4_6_4096: Final = replace(_CLAUDE_4_6, cached_from=4096)
+_CLAUDE_4_5_4096: Final = replace(_CLAUDE_4_5, cached_from=4096)
 
 SNAPSHOTS: Final[Mapping[str, str]] = MappingProxyType({"claude-haiku-4-5-20251001": "claude-haiku-4-5"})
 """Names of one version that clients ask for by themselves, to the id of the same model: Claude Code does its small
@@ -76,16 +89,16 @@ tasks with that one, unless `ANTHROPIC_DEFAULT_HAIKU_MODEL` names another."""
 _ANTHROPIC: Final = (
     Facts("claude-opus-5-5", "Claude Opus 5.5", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ALWAYS),
     Facts("claude-sonnet-5-5", "Claude Sonnet 5.5", "claude", 1_000_000, 128_000, _QUICK, _CLAUDE_SONNET_5_5),
-    Facts("claude-haiku-5-5", "Claude Haiku 5.5", "claude", 1_000_000, 128_000, _QUICK, _CLAUDE_ADAPTIVE),
+    Facts("claude-haiku-5-5", "Claude Haiku 5.5", "claude", 1_000_000, 128_000, _QUICK, _ADAPTIVE_4096),
     Facts("claude-fable-5-2", "Claude Fable 5.2", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ALWAYS),
     Facts("claude-fable-5-1", "Claude Fable 5.1", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ALWAYS),
-    Facts("claude-opus-5", "Claude Opus 5", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ADAPTIVE),
+    Facts("claude-opus-5", "Claude Opus 5", "claude", 1_000_000, 128_000, _ALL, _ADAPTIVE_512),
     Facts("claude-sonnet-5", "Claude Sonnet 5", "claude", 1_000_000, 128_000, _QUICK, _CLAUDE_ADAPTIVE),
     Facts("claude-opus-4-8", "Claude Opus 4.8", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ADAPTIVE),
-    Facts("claude-opus-4-7", "Claude Opus 4.7", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ADAPTIVE),
-    Facts("claude-opus-4-6", "Claude Opus 4.6", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_4_6),
+    Facts("claude-opus-4-7", "Claude Opus 4.7", "claude", 1_000_000, 128_000, _ALL, _ADAPTIVE_2048),
+    Facts("claude-opus-4-6", "Claude Opus 4.6", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_4_6_4096),
     Facts("claude-sonnet-4-6", "Claude Sonnet 4.6", "claude", 1_000_000, 64_000, _QUICK, _CLAUDE_4_6),
-    Facts("claude-haiku-4-5", "Claude Haiku 4.5", "claude", 200_000, 64_000, _QUICK, _CLAUDE_4_5),
+    Facts("claude-haiku-4-5", "Claude Haiku 4.5", "claude", 200_000, 64_000, _QUICK, _CLAUDE_4_5_4096),
     # Older, or for few: known, shown only when the operator names them.
     Facts("claude-fable-5", "Claude Fable 5", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ALWAYS, False),
     Facts(
@@ -95,7 +108,7 @@ _ANTHROPIC: Final = (
         "claude-mythos-5-1", "Claude Mythos 5.1", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ALWAYS, False
     ),
     Facts("claude-mythos-5", "Claude Mythos 5", "claude", 1_000_000, 128_000, _ALL, _CLAUDE_ALWAYS, False),
-    Facts("claude-opus-4-5", "Claude Opus 4.5", "claude", 200_000, 64_000, _ALL, _CLAUDE_4_5, False),
+    Facts("claude-opus-4-5", "Claude Opus 4.5", "claude", 200_000, 64_000, _ALL, _CLAUDE_4_5_4096, False),
     Facts("claude-sonnet-4-5", "Claude Sonnet 4.5", "claude", 200_000, 64_000, _QUICK, _CLAUDE_4_5, False),
 )
 

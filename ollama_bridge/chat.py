@@ -119,6 +119,7 @@ class Rules:
         forced_tools: Whether it can be made to call a tool (`required`, or one by its name).
         dimensions: Of an embedding model: the widths it can be asked for, other than its own; to any other its
             vectors are cut.
+        cached_from: Tokens of the shortest beginning of a prompt that Anthropic caches; other backends ignore this.
     """
 
     api: Literal["chat", "responses"] = "chat"
@@ -135,6 +136,7 @@ class Rules:
     continues: bool = False
     forced_tools: bool = True
     dimensions: range = range(0)
+    cached_from: int = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ class Target:
         rules: How it differs from its neighbours.
         context_length: Tokens that it can read.
         name: The model as lists show it.
+        prompt_cache: Whether the prompt is marked for the provider's cache, as the operator says; None: where it pays.
     """
 
     provider: str = ""
@@ -158,6 +161,7 @@ class Target:
     rules: Rules = field(default_factory=Rules)
     context_length: int = 32_768
     name: str = ""
+    prompt_cache: bool | None = None
 
 
 def _ignore() -> None:
@@ -183,6 +187,7 @@ class ChatRequest:
         target: Who answers; set by the registry.
         progress: Called by a backend whenever the model generated something of which no event comes yet,
             such as a piece of a tool call's arguments: silence is counted from there.
+        cache_key: What the client calls this conversation's place in the provider's cache; only OpenAI takes it.
         key: Which of the provider's keys to use, counted from 0; set by the key pool.
         reuse: What the client said of answers that are kept, or under way (`Cache-Control`).
         record: Where what the call comes to is noted; every policy may write to it, and none reads it for its work.
@@ -203,6 +208,7 @@ class ChatRequest:
     infill: Infill | None = None
     target: Target = field(default_factory=Target)
     progress: Callable[[], None] = field(default=_ignore, compare=False, repr=False)
+    cache_key: str = field(default="", repr=False)
     key: int = 0
     reuse: Reuse = "yes"
     record: CallRecord = field(default_factory=CallRecord, compare=False, repr=False)

@@ -6,15 +6,14 @@ take over, and the old one answers what it has begun.
 """
 
 import asyncio
-import errno
 import gc
-import http.client
 import importlib
 import signal
-import socket
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,19 +23,31 @@ from aiohttp import web
 from ollama_bridge.backends import scrub_environment
 from ollama_bridge.config import API_KEY_VARIABLES, Config, Server
 from ollama_bridge.config.making import Change
-from ollama_bridge.errors import BridgeError, ConfigError
+from ollama_bridge.errors import BridgeError
 from ollama_bridge.gateway import Gateway, assemble
+from ollama_bridge.listening import bind
+from ollama_bridge.registry import Uses
 from ollama_bridge.sd_notify import notify, watchdog
-from ollama_bridge.server import BACKLOG, Door, Origins, Site, build_app, digest_of
+from ollama_bridge.server import Door, Origins, Site, build_app, digest_of
+from ollama_bridge.siblings import Siblings
 
 POLL_S: Final = 0.5
 """Seconds between two looks at the configuration file; `models enable` promises one second."""
+
+TAKE_OVER_S: Final = 5.0
+"""Seconds for the other workers to take over what a client changed, before it is answered all the same."""
+
+USES_S: Final = 1.0
+"""Seconds for the other workers to tell which models they keep."""
 
 log = structlog.get_logger(__name__)
 
 
 def serve(
-    load: Callable[[], Config], watched: Sequence[Path], change: Callable[[Change], object] | None = None
+    load: Callable[[], Config],
+    watched: Sequence[Path],
+    change: Callable[[Change], object] | None = None,
+    worker: Path | None = None,
 ) -> None:
     """Serve until told to stop.
 
@@ -44,14 +55,16 @@ def serve(
         load: Reads the configuration anew, from all its sources.
         watched: The files it comes from; a change of one of them is a reload.
         change: Changes the file, whole or not at all; None: there is no file.
+        worker: As in `Daemon`.
 
     Raises:
         ConfigError: The configuration cannot be used, or the port is taken.
     """
+    daemon = Daemon(load, watched, change=change, owns_process=True, worker=worker)
     config = load()
     scrub_environment(keep_proxies=any(provider.proxy for provider in config.providers.values()))
     with asyncio.Runner(loop_factory=_event_loop()) as runner:
-        runner.run(Daemon(load, watched, change=change, owns_process=True).run(config))
+        runner.run(daemon.run(config))
 
 
 def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -72,6 +85,8 @@ class Daemon:
         watched: The files it comes from.
         change: Changes the file, whole or not at all; None: there is no file.
         owns_process: Whether nothing else runs in this process, so that its garbage collector is ours to tune.
+        worker: Of one of several processes that share the port: where the others find it (`siblings`); its standard
+            input ends with the one that started it.
     """
 
     def __init__(
@@ -81,10 +96,14 @@ class Daemon:
         *,
         change: Callable[[Change], object] | None = None,
         owns_process: bool = False,
+        worker: Path | None = None,
     ) -> None:
         self._owns_process = owns_process
+        answers = {"take over": self._asked_to_take_over, "uses": self._asked_for_uses}
+        self._siblings = Siblings(worker, answers) if worker else None
         self._load = load
         self._watched = watched
+        self._seen = _stamps(watched)
         self._change = change
         self._changing = asyncio.Lock()
         self._config: Config
@@ -101,9 +120,9 @@ class Daemon:
     async def run(self, config: Config) -> None:
         """Serve until `stop` is called or a signal says so."""
         config.refuse_open_door()
-        listeners = bind(config.server.host, config.server.port)
+        listeners = bind(config.server.host, config.server.port, shared=self._siblings is not None)
         self._config = config
-        self._gateway = assemble(config)
+        self._gateway = assemble(config, siblings=self._siblings is not None)
         self._door = _door(config)
         app = build_app(
             lambda: self._gateway,
@@ -120,6 +139,8 @@ class Daemon:
         await runner.setup()
         try:
             sites = [Site(runner, listener) for listener in listeners]
+            if self._siblings is not None:
+                await self._join(self._siblings)
             for site in sites:
                 await site.start()
             self.url = sites[0].name
@@ -157,6 +178,31 @@ class Daemon:
         async with self._changing:
             await asyncio.to_thread(apply, change)
             await self._take_over()
+        if self._siblings is not None:
+            await self._siblings.ask("take over", within_s=TAKE_OVER_S)
+
+    async def _join(self, siblings: Siblings) -> None:
+        """Become one of several: who asks any of them is answered the same."""
+        self._gateway.shared.residency.elsewhere = partial(siblings.ask, "uses", within_s=USES_S)
+        await siblings.listen()
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: _Leash(self.stop), sys.stdin)
+        # The others do not ask who is not here yet.
+        if await asyncio.to_thread(_stamps, self._watched) != self._seen:
+            async with self._changing:
+                await self._take_over()
+
+    async def _asked_to_take_over(self) -> bool:
+        async with self._changing:
+            try:
+                await self._take_over()
+            except BridgeError as exc:
+                log.error("the new configuration cannot be used; the old one stays", error=str(exc))  # noqa: TRY400
+                return False
+        return True
+
+    async def _asked_for_uses(self) -> Uses:
+        return self._gateway.shared.residency.uses()
 
     def _announce(self, config: Config) -> None:
         self._spawn(self._warm())
@@ -179,6 +225,8 @@ class Daemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await runner.cleanup()
         await self._gateway.retire()
+        if self._siblings is not None:
+            await self._siblings.aclose()
 
     async def _warm(self) -> None:
         """Import and exercise the SDKs behind the clients' back."""
@@ -197,15 +245,14 @@ class Daemon:
 
     async def _watch(self) -> None:
         """Take over changes of the configuration, and say so when it cannot be used."""
-        seen = _stamps(self._watched)
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._reload.wait()
             stamps = await asyncio.to_thread(_stamps, self._watched)
-            if stamps == seen and not self._reload.is_set():
+            if stamps == self._seen and not self._reload.is_set():
                 continue
-            seen = stamps
+            self._seen = stamps
             self._reload.clear()
             async with self._changing:
                 try:
@@ -225,7 +272,10 @@ class Daemon:
             new.refuse_open_door()
             old = self._config
             if new != old:
-                before, self._gateway = self._gateway, assemble(new, self._gateway)
+                before, self._gateway = (
+                    self._gateway,
+                    assemble(new, self._gateway, siblings=self._siblings is not None),
+                )
                 self._door = replace(_door(new), checks_host=self._door.checks_host)
                 self._config = new
                 self._retiring = self._spawn(_retire(before, self._gateway, behind=self._retiring))
@@ -241,6 +291,17 @@ class Daemon:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+class _Leash(asyncio.Protocol):
+    """Held by who started this process; it is let go when that one ends, in whatever way."""
+
+    def __init__(self, let_go: Callable[[], None]) -> None:
+        self._let_go = let_go
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """See `asyncio.BaseProtocol`."""
+        self._let_go()
 
 
 async def _retire(gateway: Gateway, successor: Gateway, *, behind: asyncio.Task[None] | None) -> None:
@@ -262,69 +323,6 @@ def _signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[N
     finally:
         for number in handlers:
             loop.remove_signal_handler(number)
-
-
-def bind(host: str, port: int) -> tuple[socket.socket, ...]:
-    """Bind `host`; of the loopback names both families, because clients use both. One or two sockets.
-
-    Raises:
-        ConfigError: The address cannot be bound; when the port is taken it says by whom, probably.
-    """
-    hosts = ("127.0.0.1", "::1") if host in {"127.0.0.1", "localhost"} else (host,)
-    sockets: list[socket.socket] = []
-    for each in hosts:
-        try:
-            sockets.append(_bound(each, sockets[0].getsockname()[1] if sockets else port))
-        except OSError as exc:
-            if port == 0 and sockets and exc.errno == errno.EADDRINUSE:
-                sockets.pop().close()
-                return bind(host, port)  # another program has that port of the other family: choose again
-            if each == "::1" and sockets and exc.errno != errno.EADDRINUSE:
-                continue  # a machine without IPv6
-            for opened in sockets:
-                opened.close()
-            raise ConfigError(_why_not(each, port, exc)) from exc
-    return tuple(sockets)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            # `::` means both families, as it does for the real server; `::1` can only be itself.
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _why_not(host: str, port: int, exc: OSError) -> str:
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if exc.errno != errno.EADDRINUSE:
-        return f"cannot listen on {where}: {exc.strerror}"
-    holder = "Ollama itself, or another ollama-bridge," if _says_ollama(host, port) else "another program"
-    return (
-        f"port {port} is in use: {holder} answers on {where}. "
-        f"Stop it (for Ollama: `systemctl stop ollama`, or quit its app), or choose another port: "
-        f"`ollama-bridge serve --port {port + 1}`"
-    )
-
-
-def _says_ollama(host: str, port: int) -> bool:
-    connection = http.client.HTTPConnection(host, port, timeout=1)
-    try:
-        connection.request("GET", "/")
-        return connection.getresponse().read(64) == b"Ollama is running"
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _stamps(paths: Iterable[Path]) -> list[tuple[int, int, int] | None]:

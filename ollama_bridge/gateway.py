@@ -219,12 +219,13 @@ class Gateway:
         )
 
 
-def assemble(config: Config, before: Gateway | None = None) -> Gateway:
+def assemble(config: Config, before: Gateway | None = None, *, siblings: bool = False) -> Gateway:
     """Make the gateway that `config` describes.
 
     Args:
         config: What the operator wants.
         before: The gateway so far: what has not changed is taken over, with its connections.
+        siblings: Whether other processes answer the same clients.
 
     Raises:
         ConfigError: The models contradict each other.
@@ -235,7 +236,7 @@ def assemble(config: Config, before: Gateway | None = None) -> Gateway:
         name: known[name] if name in known and known[name].settings == wanted else LazyProvider(wanted)
         for name, wanted in settings.items()
     }
-    return Gateway(config, providers, opened(config, before.shared if before else None))
+    return Gateway(config, providers, opened(config, before.shared if before else None, siblings=siblings))
 
 
 def _book(

@@ -25,15 +25,19 @@ QUIET: Final = ("anthropic", "openai", "google_genai", "httpx2", "httpcore2", "a
 _DEEPEST: Final = 8
 
 
-def configure(level: LogLevel, *, json: bool | None = None, secrets: Iterable[str] = ()) -> None:
+def configure(
+    level: LogLevel, *, json: bool | None = None, secrets: Iterable[str] = (), worker: str = ""
+) -> None:
     """Set up logging; may be called again, and then replaces what was set up before.
 
     Args:
         level: The lowest level of our own events that is shown.
         json: JSON lines; None: lines for eyes on a terminal, `key=value` elsewhere.
         secrets: Values that must not appear, beside all that looks like a key.
+        worker: Which of several processes this is; empty: there is one.
     """
     early: list[Processor] = [
+        *([_of(worker)] if worker else ()),
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -92,6 +96,14 @@ def _renderers(json: bool | None) -> list[Processor]:
         _as_words,
         structlog.processors.LogfmtRenderer(key_order=first, drop_missing=True, bool_as_flag=False),
     ]
+
+
+def _of(worker: str) -> Processor:
+    def process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event["worker"] = worker
+        return event
+
+    return process
 
 
 def _without_logger(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -1,10 +1,10 @@
 """Which models exist, what they answer to, and who answers for them."""
 
 import collections
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 from ollama_bridge.catalog import SNAPSHOTS, Model, ModelConfig, complete, renamed
 from ollama_bridge.chat import (
@@ -275,10 +275,15 @@ class Loaded:
     expires_at: datetime
 
 
+Uses: TypeAlias = Mapping[str, tuple[str, str]]
+"""A model's name to when it was last used and until when it is kept, both as ISO 8601 with a zone: JSON holds it."""
+
+
 class Residency:
     """Which models were used, and until when a client wants them kept: what `/api/ps` tells.
 
-    Nothing is loaded here, but clients look for their model there, and preload it by an empty request.
+    Nothing is loaded here, but clients look for their model there, and preload it by an empty request. Several
+    processes that answer for one another tell what they know when they are asked: to note a use costs nothing.
 
     Args:
         now: The wall clock, with a zone.
@@ -286,7 +291,9 @@ class Residency:
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
-        self._expiry: dict[str, datetime] = {}
+        self._uses: dict[str, tuple[datetime, datetime]] = {}
+        self.elsewhere: Callable[[], Awaitable[Iterable[Uses]]] | None = None
+        """Asks the other processes for their `uses`; None: there are none."""
 
     def touch(self, model_name: str, keep_alive_s: float | None = None) -> None:
         """Note a use.
@@ -297,16 +304,22 @@ class Residency:
                 forever.
         """
         seconds = DEFAULT_KEEP_ALIVE_S if keep_alive_s is None else keep_alive_s
-        if seconds == 0:
-            self._expiry.pop(model_name, None)
-            return
         # Written so that NaN and what no date can hold are forever too.
-        kept = timedelta(seconds=seconds) if 0 < seconds < FOREVER.total_seconds() else FOREVER
-        self._expiry[model_name] = self._now() + kept
-
-    def loaded(self) -> tuple[Loaded, ...]:
-        """What is still kept, the longest first."""
+        kept = timedelta(seconds=seconds) if 0 <= seconds < FOREVER.total_seconds() else FOREVER
         now = self._now()
-        self._expiry = {name: until for name, until in self._expiry.items() if until > now}
-        loaded = (Loaded(name, until) for name, until in self._expiry.items())
-        return tuple(sorted(loaded, key=lambda one: one.expires_at, reverse=True))
+        self._uses[model_name] = (now, now + kept)
+
+    def uses(self) -> Uses:
+        """All that is known, also of what is kept no longer: a model that was stopped is stopped everywhere."""
+        return {name: (used.isoformat(), until.isoformat()) for name, (used, until) in self._uses.items()}
+
+    async def loaded(self) -> tuple[Loaded, ...]:
+        """What is still kept, the longest first."""
+        latest = dict(self._uses)
+        for uses in await self.elsewhere() if self.elsewhere else ():
+            for name, (used, until) in uses.items():
+                use = datetime.fromisoformat(used), datetime.fromisoformat(until)
+                latest[name] = max(latest.get(name, use), use)
+        now = self._now()
+        kept = (Loaded(name, until) for name, (_, until) in latest.items() if until > now)
+        return tuple(sorted(kept, key=lambda one: one.expires_at, reverse=True))

@@ -3,6 +3,9 @@
 import asyncio
 import os
 import socket
+from typing import Final
+
+_TIMEOUT_S: Final = 1.0  # the queue of such a socket holds ten words
 
 
 def notify(state: str) -> bool:
@@ -13,11 +16,12 @@ def notify(state: str) -> bool:
     if address.startswith("@"):  # the abstract namespace
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+        out.settimeout(_TIMEOUT_S)
         try:
             out.connect(address)
             out.sendall(state.encode())
         except OSError:
-            return False  # a supervisor that went away must not take the service with it
+            return False  # a supervisor that went away, or reads no more, must not take the service with it
     return True
 
 

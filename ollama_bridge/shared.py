@@ -86,11 +86,17 @@ class Shared:
                 yield one
 
 
-def opened(config: Config, before: Shared | None) -> Shared:
-    """What `config` wants, as far as possible from `before`."""
+def opened(config: Config, before: Shared | None, *, siblings: bool = False) -> Shared:
+    """What `config` wants.
+
+    Args:
+        config: What the operator wants.
+        before: From which is taken what has not changed.
+        siblings: Whether other processes of this machine answer the same clients.
+    """
     before = before or Shared()
     link = _link(config.state, before.link)
-    store = _store(config, link, before)
+    store = _store(config, link, before, siblings=siblings)
     circuits = before.circuits if config.breaker.failures else Circuits()
     return Shared(
         residency=before.residency,
@@ -99,9 +105,9 @@ def opened(config: Config, before: Shared | None) -> Shared:
         link=link,
         store=store,
         till=before.till if before.store is store else Till(store) if store else None,
-        news=_news(circuits, store if link else None, before.news),
-        vault=_vault(config, link, before.vault),
-        answers=_answers(config, link, before.answers),
+        news=_news(circuits, store if link or siblings else None, before.news),
+        vault=_vault(config, link, before.vault, siblings=siblings),
+        answers=_answers(config, link, before.answers, siblings=siblings),
         ledger=_ledger(config, before.ledger),
     )
 
@@ -116,8 +122,8 @@ def _link(url: str, before: RedisLink | None) -> RedisLink | None:
     return RedisLink(url) if url else None
 
 
-def _store(config: Config, link: RedisLink | None, before: Shared) -> Store | None:
-    if link is None and not _limits_something(config):
+def _store(config: Config, link: RedisLink | None, before: Shared, *, siblings: bool) -> Store | None:
+    if not (link or siblings or _limits_something(config)):
         return None
     if before.store is not None and before.link is link:
         return before.store
@@ -143,7 +149,7 @@ def _news(circuits: Circuits, store: Store | None, before: CircuitNews | None) -
     return CircuitNews(circuits, store)
 
 
-def _vault(config: Config, link: RedisLink | None, before: Vault | None) -> Vault | None:
+def _vault(config: Config, link: RedisLink | None, before: Vault | None, *, siblings: bool) -> Vault | None:
     wanted = config.reasoning
     if not wanted.keep:
         return None
@@ -153,11 +159,12 @@ def _vault(config: Config, link: RedisLink | None, before: Vault | None) -> Vaul
         holds="the reasoning of earlier turns",
         prefix="reasoning",
         renewed=True,
+        siblings=siblings,
         before=before,
     )
 
 
-def _answers(config: Config, link: RedisLink | None, before: Vault | None) -> Vault | None:
+def _answers(config: Config, link: RedisLink | None, before: Vault | None, *, siblings: bool) -> Vault | None:
     wanted = config.cache
     if not wanted.enabled:
         return None
@@ -168,6 +175,7 @@ def _answers(config: Config, link: RedisLink | None, before: Vault | None) -> Va
         holds="answers",
         prefix="answer",
         renewed=False,
+        siblings=siblings,
         before=before,
     )
 

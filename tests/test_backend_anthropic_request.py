@@ -74,6 +74,7 @@ async def test_a_whole_request_is_exactly_this():
         await reply(claude, request)
         await claude.aclose()
     sent = upstream.requests[0]
+    cached = {"cache_control": {"type": "ephemeral"}}
     picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG.data}}
     assert sent.json == {
         "model": "claude-test",
@@ -83,7 +84,7 @@ async def test_a_whole_request_is_exactly_this():
         "output_config": {"effort": "high"},
         "system": [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Be kind."}],
         "messages": [
-            {"role": "user", "content": [picture, {"type": "text", "text": "What is this?"}]},
+            {"role": "user", "content": [picture, {"type": "text", "text": "What is this?", **cached}]},
             {
                 "role": "assistant",
                 "content": [
@@ -102,7 +103,7 @@ async def test_a_whole_request_is_exactly_this():
                     },
                     {"type": "tool_result", "tool_use_id": "toolu_9", "content": "(empty)"},
                     {"type": "text", "text": "Go on."},
-                    {"type": "text", "text": "<system>\nIt is late.\n</system>"},
+                    {"type": "text", "text": "<system>\nIt is late.\n</system>", **cached},
                 ],
             },
         ],

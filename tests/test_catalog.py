@@ -345,3 +345,30 @@ def test_digests_are_the_same_in_every_process_and_differ_between_models():
     assert seen[0] == seen[1]
     digests = re.findall(r"[0-9a-f]{64}", seen[0])
     assert len(set(digests)) == len(digests) == sum(map(len, CATALOG.values()))
+
+
+def test_the_least_that_is_cached_is_the_models_own():
+    """As platform.claude.com states it, in tokens; a model without a row follows its family's newest."""
+    stated = {
+        "claude-opus-5-5": 512,
+        "claude-opus-5": 512,
+        "claude-sonnet-5-5": 512,
+        "claude-fable-5-1": 512,
+        "claude-opus-4-8": 1024,
+        "claude-sonnet-5": 1024,
+        "claude-sonnet-4-6": 1024,
+        "claude-sonnet-4-5-20250929": 1024,
+        "claude-opus-4-7": 2048,
+        "claude-opus-4-6": 4096,
+        "claude-opus-4-5": 4096,
+        "claude-haiku-4-5-20251001": 4096,
+        "claude-opus-9": 512,
+    }
+    assert {name: facts_for("anthropic", name).rules.cached_from for name in stated} == stated
+
+
+@pytest.mark.parametrize("switch", [None, True, False])
+def test_the_switch_of_the_prompt_cache_reaches_who_answers(switch):
+    """`models[].prompt_cache` is the backend's to obey."""
+    config = ModelConfig(name="m", backend="anthropic", prompt_cache=switch)
+    assert complete(config, kind="anthropic").target.prompt_cache is switch

@@ -351,6 +351,27 @@ def test_serve_hands_the_daemon_what_it_needs_to_load_again(run, file, monkeypat
     assert config.secrets() == (KEY,)
 
 
+def test_serve_hands_its_workers_what_it_was_given(run, file, monkeypatch):
+    """The same flags, but for the port, which is chosen once; and keys stay out of what other users can see."""
+    given = []
+    monkeypatch.setattr("ollama_bridge.workers.supervise", lambda *args: given.extend(args) or 3)
+    env_file = file.with_name("keys.env")
+    env_file.write_text(f"OPENAI_API_KEY={KEY}\n")
+    flags = ("--workers", 4, "--host", "::1", "--port", 0, "--delay-ms", 0, "--log-level", "ERROR")
+    run("serve", *flags, "--insecure", "--config", file, "--env-file", env_file, code=3)
+    (command, *arguments), count, server = given
+    assert (command, count, server.host, server.port) == ("serve", 4, "::1", 0)
+    assert "--insecure" in arguments
+    arguments.remove("--insecure")
+    assert dict(zip(arguments[::2], arguments[1::2], strict=True)) == {
+        "--host": "::1",
+        "--delay-ms": "0",
+        "--log-level": "error",
+        "--config": str(file),
+        "--env-file": str(env_file),
+    }
+
+
 @pytest.mark.parametrize(
     "args", [["--version"], ["models"], ["models", "disable", "demo"], ["config", "show"]]
 )

@@ -233,7 +233,7 @@ def test_what_a_provider_offers_by_itself(kind):
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
-def test_what_is_kept_and_for_how_long():
+async def test_what_is_kept_and_for_how_long():
     """Five minutes unless said otherwise, the longest first; negative is Ollama's forever; zero is gone."""
     clock = [NOW]
     residency = Residency(now=lambda: clock[0])
@@ -242,10 +242,10 @@ def test_what_is_kept_and_for_how_long():
     residency.touch("e", 0)
     residency.touch("never used", 0)
 
-    def loaded():
-        return [(one.name, one.expires_at - NOW) for one in residency.loaded()]
+    async def loaded():
+        return [(one.name, one.expires_at - NOW) for one in await residency.loaded()]
 
-    assert loaded() == [
+    assert await loaded() == [
         ("b", FOREVER),
         ("c", timedelta(seconds=600.5)),
         ("a", timedelta(minutes=5)),
@@ -254,15 +254,41 @@ def test_what_is_kept_and_for_how_long():
     assert (NOW + FOREVER).year == 2319
 
     clock[0] += timedelta(seconds=1)
-    assert [name for name, _ in loaded()] == ["b", "c", "a"]
+    assert [name for name, _ in await loaded()] == ["b", "c", "a"]
     residency.touch("a")
-    assert dict(loaded())["a"] == timedelta(minutes=5, seconds=1)
+    assert dict(await loaded())["a"] == timedelta(minutes=5, seconds=1)
 
 
 @given(st.floats())
-def test_no_keep_alive_is_too_large_for_a_date(keep_alive_s):
+async def test_no_keep_alive_is_too_large_for_a_date(keep_alive_s):
     """Infinity, NaN and 1e300 seconds are all forever."""
     residency = Residency(now=lambda: NOW)
     residency.touch("a", keep_alive_s)
 
-    assert all(NOW < one.expires_at <= NOW + FOREVER for one in residency.loaded())
+    assert all(NOW < one.expires_at <= NOW + FOREVER for one in await residency.loaded())
+
+
+async def test_what_other_processes_keep_is_shown_as_if_it_were_ones_own():
+    """Of one model the last use counts, whoever it was asked of: also that which stopped it."""
+    clock = [NOW]
+    mine, other = (Residency(now=lambda: clock[0]) for _ in range(2))
+
+    async def elsewhere():
+        return [other.uses()]
+
+    mine.elsewhere = elsewhere
+    mine.touch("both", -1)
+    mine.touch("mine", 60)
+    other.touch("theirs", 600)
+    clock[0] += timedelta(seconds=1)
+    other.touch("both", 30)
+
+    async def names():
+        return [one.name for one in await mine.loaded()]
+
+    assert await names() == ["theirs", "mine", "both"]
+    clock[0] += timedelta(seconds=1)
+    other.touch("mine", 0)
+    assert await names() == ["theirs", "both"]
+    mine.touch("mine")
+    assert await names() == ["theirs", "mine", "both"]

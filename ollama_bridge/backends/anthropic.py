@@ -1,18 +1,20 @@
 """Claude, through the official SDK's `post` (`providers.md` §7.8): its auth and errors, without its typed chunks."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import aclosing
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any, Final
 
 import anthropic
 import orjson
 from anthropic import AsyncAnthropic, AsyncStream
 
-from ollama_bridge.backends import ProviderSettings
-from ollama_bridge.backends.anthropic_request import prepare
+from ollama_bridge.backends import ProviderSettings, anthropic_cache
+from ollama_bridge.backends.anthropic_request import Prepared, prepare
 from ollama_bridge.backends.anthropic_thinking import Thoughts
 from ollama_bridge.backends.bursts import read_all, told
 from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.prefix_tracker import Plan, PrefixTracker
 from ollama_bridge.backends.sdk import (
     REHEARSAL_URL,
     USER_AGENT,
@@ -55,11 +57,17 @@ class _Client(AsyncAnthropic):
 
 
 class AnthropicBackend:
-    """One Anthropic account, or somebody who speaks its Messages API. Make it inside the running loop."""
+    """One Anthropic account, or somebody who speaks its Messages API. Make it inside the running loop.
 
-    def __init__(self, settings: ProviderSettings) -> None:
+    Args:
+        settings: Where and with which keys.
+        now_s: A monotonic clock, in seconds, for the life of what is cached.
+    """
+
+    def __init__(self, settings: ProviderSettings, *, now_s: Callable[[], float] = time.monotonic) -> None:
         pin_loggers()
         self._settings = settings
+        self._prompts = PrefixTracker(now_s)
         self._failures = Failures(settings, DEFAULT_URL, "ANTHROPIC_API_KEY", anthropic.AnthropicError)
         base_url = settings.base_url or DEFAULT_URL
         # As a whole: the SDK would put it together anew for every request.
@@ -78,9 +86,10 @@ class AnthropicBackend:
         model = request.target.model
         self._failures.key(request)
         prepared = prepare(request)
+        plan = self._marked(request, prepared)
         content = encode(prepared.body)
         reader = Reader(self._failures, model, prepared.tool_names)
-        with self._failures.mapped(model), told(request.record, reader):
+        with self._failures.mapped(model), told(request.record, reader), _learning(plan, reader):
             headers = {**prepared.headers, **other_key(self._settings, request.key)}
             stream = await self._post(self._url, content, headers)
             async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
@@ -95,6 +104,14 @@ class AnthropicBackend:
                     if reader.finished:
                         break
                 await settle(batches)
+
+    def _marked(self, request: ChatRequest, prepared: Prepared) -> Plan | None:
+        """Mark what the provider is to cache, unless the client does so, or the operator will not have it."""
+        if prepared.marked or request.target.prompt_cache is False:
+            return None
+        plan = self._prompts.plan(request)
+        anthropic_cache.place(prepared.body, plan, request.target.rules.cached_from)
+        return plan
 
     async def count(self, request: ChatRequest) -> int:
         """Count the prompt's tokens, which costs nothing; see `chat.Counter`."""
@@ -128,6 +145,18 @@ class AnthropicBackend:
             stream_cls=AsyncStream[object],
             options={"headers": headers, "max_retries": 0},
         )
+
+
+@contextmanager
+def _learning(plan: Plan | None, reader: "Reader") -> Iterator[None]:
+    """Tell what became of the marks, also where the client leaves in the middle: it is said at the beginning."""
+    try:
+        yield
+    finally:
+        # Numbers that are none are a fault, which is told by who reads the reply.
+        with suppress(TypeError, AttributeError):
+            if plan is not None and (usage := reader.usage()):
+                plan.learn(usage)
 
 
 class _Arguments:

@@ -54,11 +54,13 @@ class Prepared:
         body: The JSON object.
         headers: Beyond those of every request.
         tool_names: A tool's name on the wire to its name at the client, where the two differ.
+        marked: Whether the client says what of it is to be cached.
     """
 
     body: dict[str, Any]
     headers: dict[str, str] = field(default_factory=dict)
     tool_names: dict[str, str] = field(default_factory=dict)
+    marked: bool = False
 
 
 def prepare(request: ChatRequest) -> Prepared:
@@ -91,11 +93,12 @@ def prepare(request: ChatRequest) -> Prepared:
         body["system"] = system
     _tools(request.tools, messages, names, body)
     _tool_choice(request, names, body, dropped)
-    anthropic_cache.keep_within_limits(body)
+    most = 0 if request.target.prompt_cache is False else anthropic_cache.MOST
+    marked = anthropic_cache.keep_within_limits(body, most)
     headers = _options(request, body, dropped)
     if dropped:
         log.info("options dropped", options=sorted(set(dropped)), model=request.target.model)
-    return Prepared(body, headers, names.changed)
+    return Prepared(body, headers, names.changed, marked)
 
 
 def _max_tokens(request: ChatRequest) -> int:

@@ -89,6 +89,7 @@ def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: boo
     body["stream_options"] = {"include_usage": True}
     if is_openai:
         body["stream_options"]["include_obfuscation"] = False
+        body.update(wire.cache_key(request))
     if request.tools:
         functions = map(prepared.function, wire.tools(request))
         body["tools"] = [{"type": "function", "function": function} for function in functions]

@@ -6,6 +6,7 @@ from typing import Any, Final, get_args
 
 import orjson
 
+from ollama_bridge.backends.prefix import conversation as conversation_key
 from ollama_bridge.backends.sdk import encode
 from ollama_bridge.backends.tool_names import ToolNames
 from ollama_bridge.chat import ChatRequest, Effort, Image, Message, Rules, Think, Tool
@@ -37,6 +38,9 @@ _BOUNDS: Final = {
     "frequency_penalty": (-2.0, 2.0),
 }
 """Beyond these a value is a 400; Ollama takes any."""
+
+
+_LONGEST_KEY: Final = 64
 
 
 class Prepared:
@@ -96,6 +100,18 @@ def limit(request: ChatRequest, *, is_openai: bool) -> int | None:
         return None
     # OpenAI answers 400 to more than the model has; of other models we do not know it for certain.
     return min(wanted, request.target.max_output_tokens) if is_openai else wanted
+
+
+def cache_key(request: ChatRequest) -> dict[str, str]:
+    """What keeps the requests of one conversation together: the client's word for it, or a hash; OpenAI alone takes it.
+
+    https://developers.openai.com/api/docs/guides/prompt-caching: a request is routed by the hash of its beginning and
+    this key, to where its prefix may still be cached.
+    """
+    if request.target.prompt_cache is False:
+        return {}
+    told = request.cache_key
+    return {"prompt_cache_key": told if 0 < len(told) <= _LONGEST_KEY else conversation_key(request)}
 
 
 def tools(request: ChatRequest) -> Iterable[Tool]:

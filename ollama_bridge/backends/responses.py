@@ -68,6 +68,7 @@ def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: boo
     body["store"] = False
     if is_openai:
         body["stream_options"] = {"include_obfuscation": False}
+        body.update(wire.cache_key(request))
     if spoken:
         body["instructions"] = "\n\n".join(message.content for message in messages[:spoken])
     if request.tools:

@@ -44,6 +44,12 @@ def source(ctx: click.Context, flags: "Flags | None" = None) -> "Source":
     return Source(path or default_path(), required=path is not None, env_file=env_file, flags=flags or {})
 
 
+def chosen(ctx: click.Context) -> list[str]:
+    """What these options were given, as another process would be given it."""
+    given = {"--config": ctx.meta.get(_META + "config"), "--env-file": ctx.meta.get(_META + "env_file")}
+    return [word for flag, path in given.items() if path is not None for word in (flag, str(path))]
+
+
 def _remember(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
     # `meta` is shared by a command and the group it is in; what stands nearest to the command's end wins.
     if value is not None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from ollama_bridge.gateway import Gateway
-from ollama_bridge.server.connection import BACKLOG, Site
+from ollama_bridge.server.connection import Site
 from ollama_bridge.server.embedding import EmbeddingHandlers
 from ollama_bridge.server.guard import Door, Origins, allow_origin, digest_of, guard
 from ollama_bridge.server.handlers import OllamaHandlers
@@ -17,7 +17,7 @@ from ollama_bridge.server.responses import ResponsesHandlers
 from ollama_bridge.server.routing import Routes, add_routes
 from ollama_bridge.server.watching import WatchingHandlers
 
-__all__ = ["BACKLOG", "Door", "Origins", "Site", "all_routes", "build_app", "digest_of"]
+__all__ = ["Door", "Origins", "Site", "all_routes", "build_app", "digest_of"]
 
 
 def build_app(

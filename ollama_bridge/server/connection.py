@@ -13,13 +13,13 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from ollama_bridge.errors import BodyTooLarge, BridgeError, InvalidRequest
+from ollama_bridge.listening import BACKLOG
 from ollama_bridge.surfaces import ollama
 
 MAX_HEADER_BYTES: Final = 64 * 1024
 """For each line of a request's head. Browsers send the cookies of everything else that runs on localhost."""
 
 MAX_HEADERS: Final = 1000
-BACKLOG: Final = 1024
 
 BODY_TIMEOUT_S: Final = 120.0
 """Seconds for a request body to arrive as a whole."""

@@ -48,9 +48,8 @@ class OllamaHandlers(Handlers):
     async def ps(self, _: web.Request) -> web.Response:
         """The models in use, and until when."""
         gateway = self._current()
-        return json_response(
-            ollama_models.ps_body(gateway.registry.models(), gateway.shared.residency.loaded())
-        )
+        loaded = await gateway.shared.residency.loaded()
+        return json_response(ollama_models.ps_body(gateway.registry.models(), loaded))
 
     async def show(self, request: web.Request) -> web.Response:
         """One model, from memory."""

@@ -54,12 +54,17 @@ class FileDepot:
         clock_s: Seconds since the epoch.
     """
 
-    misses_last: Final = True
-
     def __init__(
-        self, path: Path, limits: Limits, *, holds: str, clock_s: Callable[[], float] = time.time
+        self,
+        path: Path,
+        limits: Limits,
+        *,
+        holds: str,
+        siblings: bool = False,
+        clock_s: Callable[[], float] = time.time,
     ) -> None:
         self.place = path
+        self.misses_last = not siblings
         self._holds = holds
         self._clock_s = clock_s
         self._disk = _Disk(path, limits)

@@ -9,7 +9,14 @@ from ollama_bridge.vault import Depot, Place, Vault
 
 
 def vault_at(
-    place: Place | None, limits: Limits, *, holds: str, prefix: str, renewed: bool, before: Vault | None
+    place: Place | None,
+    limits: Limits,
+    *,
+    holds: str,
+    prefix: str,
+    renewed: bool,
+    siblings: bool,
+    before: Vault | None,
 ) -> Vault:
     """A vault in that place.
 
@@ -19,6 +26,7 @@ def vault_at(
         holds: What is kept, for people, in the plural or with an article: `answers`.
         prefix: Of its names in Redis.
         renewed: Whether age counts from the last use, else from when it was put.
+        siblings: Whether other processes of this machine answer the same clients.
         before: The vault so far, which is returned if it is the very same.
     """
     if before is not None and before.limits == limits and before.place == place:
@@ -27,7 +35,7 @@ def vault_at(
     if place is None:
         depot = None
     elif isinstance(place, Path):
-        depot = FileDepot(place, limits, holds=holds)
+        depot = FileDepot(place, limits, holds=holds, siblings=siblings)
     else:
         depot = RedisDepot(place, limits.age_s, renewed=renewed, prefix=prefix)
     return Vault(limits, depot, renewed=renewed)

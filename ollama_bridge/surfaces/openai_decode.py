@@ -1,7 +1,7 @@
 """What /v1/chat/completions, /v1/completions and /v1/models/{model} ask, sans I/O.
 
 As in `ollama_decode`, decoding takes two steps, with the look-up of the model between them. What Ollama ignores
-and clients want is read as well: `max_completion_tokens`, `tool_choice`, `parallel_tool_calls`, `cache_control`,
+and clients want is read as well: `max_completion_tokens`, `tool_choice`, `parallel_tool_calls`, `cache_control`, `prompt_cache_key`,
 and Goose's `options`.
 """
 
@@ -65,6 +65,7 @@ class ChatCall(Call):
     parallel_tool_calls: bool | None = None
     think: Think = None
     format_sent: Any = field(default=None, repr=False)
+    cache_key: str = field(default="", repr=False)
 
     def request(self, model: Model) -> ChatRequest:
         """The question to `model`.
@@ -82,6 +83,7 @@ class ChatCall(Call):
             parallel_tool_calls=self.parallel_tool_calls,
             think=self.think,
             format=read_format(self.format_sent),
+            cache_key=self.cache_key,
         )
 
 
@@ -152,6 +154,7 @@ def decode_chat(body: bytes) -> ChatCall:
         parallel_tool_calls=parallel if isinstance(parallel, bool) else None,
         think=think,
         format_sent=schema,
+        cache_key=cache_key if isinstance(cache_key := sent.get("prompt_cache_key"), str) else "",
     )
 
 

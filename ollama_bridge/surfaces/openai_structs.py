@@ -102,6 +102,7 @@ CHAT: Final = Struct(
         "reasoning_effort": STRING,
         "logprobs": BOOL,
         "top_logprobs": INT,
+        "prompt_cache_key": ANY,
     },
     "openai",
 )

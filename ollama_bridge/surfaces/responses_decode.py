@@ -108,6 +108,7 @@ class ResponsesCall(NamedCall):
             top_logprobs=self.top_logprobs,
             tool_choice=self.toolbox.choice,
             parallel_tool_calls=self.parallel_tool_calls if tools else None,
+            cache_key=self.echo.get("prompt_cache_key") or "",
             target=model.target,
         )
         return primed(request, model.preset)

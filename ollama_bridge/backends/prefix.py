@@ -1,0 +1,58 @@
+"""How a prompt begins, as hashes: by them a conversation is known again, and nothing of it is kept. Pure."""
+
+import hashlib
+from itertools import takewhile
+from typing import Any, Final
+
+from ollama_bridge.backends.sdk import encode
+from ollama_bridge.chat import ChatRequest
+
+_ENDS: Final = 1000
+"""Characters at either end that tell a message: the first one may hold whole files."""
+
+
+def tools(request: ChatRequest) -> bytes:
+    """Of the tools on offer, for this model and key: neither shares a cache with another."""
+    return _hash("tools", _who(request), _tools(request))
+
+
+def system(request: ChatRequest) -> bytes:
+    """Of the system prompt."""
+    return _hash("system", _who(request), _system(request))
+
+
+def opening(request: ChatRequest) -> bytes:
+    """Of the user's first message, whatever stands before it."""
+    return _hash("opening", _who(request), _first(request))
+
+
+def conversation(request: ChatRequest) -> str:
+    """Of all of these together, whoever answers; 32 hexadecimal digits."""
+    return _hash(_tools(request), _system(request), _first(request)).hex()
+
+
+def _who(request: ChatRequest) -> list[object]:
+    return [request.target.model, request.key]
+
+
+def _tools(request: ChatRequest) -> list[object]:
+    return [[tool.name, tool.description, dict(tool.parameters)] for tool in request.tools]
+
+
+def _system(request: ChatRequest) -> list[str]:
+    return [
+        message.content for message in takewhile(lambda message: message.role == "system", request.messages)
+    ]
+
+
+def _first(request: ChatRequest) -> list[object]:
+    for message in request.messages:
+        if message.role == "user":
+            images = [[len(image.data), image.data[-_ENDS:]] for image in message.images]
+            text = message.content
+            return [len(text), text[:_ENDS], text[-_ENDS:], images]
+    return []
+
+
+def _hash(*parts: Any) -> bytes:
+    return hashlib.blake2b(encode({"parts": parts}), digest_size=16).digest()
