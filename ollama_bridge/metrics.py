@@ -6,8 +6,9 @@ sums as there are models.
 
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ollama_bridge.record import CallRecord
 
@@ -24,6 +25,11 @@ _KINDS: Final = (
 
 Who: TypeAlias = tuple[str, str]
 """A provider and a model, as lists show it; of an attempt that another model made good, as its provider knows it."""
+
+Plain: TypeAlias = Mapping[str, list[list[Any]]]
+"""`Totals` in what JSON can hold: by attribute, a row for each key, its parts and then what belongs to it."""
+
+_NUMBERS: Final = ("calls", "tokens", "cost_nusd", "cached")
 
 
 def _counts() -> dict[tuple[str, str, str], int]:
@@ -57,12 +63,38 @@ class Totals:
     cost_nusd: dict[Who, int] = field(default_factory=lambda: defaultdict(int))
     cached: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
 
+    def plain(self) -> Plain:
+        """See `Plain`."""
+        rows = {name: [[*key, number] for key, number in getattr(self, name).items()] for name in _NUMBERS}
+        rows["times"] = [[*who, [*times.buckets], times.total_s] for who, times in self.times.items()]
+        return rows
+
+    def add(self, other: Plain) -> None:
+        """Have the sums of another process in these."""
+        for name in _NUMBERS:
+            numbers = getattr(self, name)
+            for *key, number in other[name]:
+                numbers[tuple(key)] += number
+        for provider, model, buckets, total_s in other["times"]:
+            times = self.times[provider, model]
+            times.buckets = [a + b for a, b in zip(times.buckets, buckets, strict=True)]
+            times.total_s += total_s
+
 
 class Metrics:
     """Counts every call that it is told of; handed on by a reload."""
 
     def __init__(self) -> None:
         self.totals = Totals()
+        self.elsewhere: Callable[[], Awaitable[Iterable[Plain]]] | None = None
+        """Asks the other processes for theirs; None: there are none."""
+
+    async def everywhere(self) -> Totals:
+        """Those of all processes together; a copy."""
+        together = Totals()
+        for told in (*(await self.elsewhere() if self.elsewhere else ()), self.totals.plain()):
+            together.add(told)
+        return together
 
     def __call__(self, record: CallRecord) -> None:
         """Count one call that has ended."""

@@ -25,6 +25,8 @@ from ollama_bridge.sqlitefile import Limits
 from ollama_bridge.store.vaults import vault_at
 from ollama_bridge.workers import Supervisor
 from running import ask, connect, request, running
+from upstream import Script, Upstream
+from wires import WIRES, Said
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux spreads connections over SO_REUSEPORT"),
@@ -93,10 +95,17 @@ class Fleet:
         return code
 
 
-def metrics_of(pid):
-    """Where a process puts its numbers."""
+def folder_of(pid):
+    """Where a worker has its socket, and its numbers."""
     environ = Path(f"/proc/{pid}/environ").read_text()
-    return Path(re.search(r"PROMETHEUS_MULTIPROC_DIR=([^\0]+)", environ)[1])
+    return Path(re.search(r"OLLAMA_BRIDGE_WORKER=([^\0]+)", environ)[1]).parent
+
+
+def refused_if(seen, word):
+    """401 to a key with this word in it; an answer to all others."""
+    if word in seen.headers["authorization"]:
+        return Script([b'{"error": {"message": "bad key"}}'], 401, {"content-type": "application/json"})
+    return Script([next(wire for wire in WIRES if wire.name == "chat").stream(Said("Hello"))])
 
 
 def left_in(folder):
@@ -142,14 +151,13 @@ async def fleet(folder, text=DEMO, *flags, **environ):
 
 
 async def test_they_share_a_port_and_say_so_once(tmp_path):
-    """Both take connections; systemd hears READY once, and STOPPING; metrics are put together in a folder of theirs."""
+    """Both take connections; systemd hears READY once, and STOPPING; nobody else can open what they share."""
     async with fleet(tmp_path) as workers:
         served, _ = await workers.served_by()
         assert served == {"1", "2"}
         pids = await workers.pids()
         assert len(set(pids.values())) == 2
-        folder = metrics_of(pids["1"])
-        assert closed_to_others(folder.parent)
+        assert closed_to_others(folder_of(pids["1"]))
         workers.process.send_signal(signal.SIGTERM)
         assert await workers.ended() == 0
         assert workers.told() == ["READY=1", "STOPPING=1"]
@@ -269,11 +277,61 @@ async def test_what_is_kept_is_the_same_whoever_is_asked(tmp_path):
         assert {one.body for one in got} == {b'{"models":[]}'}
 
 
+ANSWERED = 'ai_proxy_requests_total{model="demo:latest",outcome="answered",provider="demo"} '
+
+
+def answered(got):
+    """Calls that have ended well, as Prometheus reads it."""
+    return [
+        float(line.removeprefix(ANSWERED))
+        for line in got.body.decode().splitlines()
+        if line.startswith(ANSWERED)
+    ]
+
+
+async def test_metrics_are_those_of_all_workers_and_never_shrink(tmp_path):
+    """Whoever is asked tells the same; the calls of one that was killed stay counted, and its successor goes on."""
+    async with fleet(tmp_path) as workers:
+        pids = await workers.pids()
+        for _ in range(12):
+            await ask(workers.url, "POST", "/api/chat", {**HELLO, "stream": False})
+        served, got = await workers.served_by("/metrics")
+        assert served == {"1", "2"}
+        assert [answered(one) for one in got] == [[12.0]] * len(got)
+        assert got[0].body.count(b"# TYPE") == len(set(re.findall(rb"# TYPE \S+", got[0].body)))
+        for number in "1", "2":
+            os.kill(int(pids[number]), signal.SIGKILL)
+            pids = await workers.pids(started=2 + int(number))
+        while sum("event=listening" in line for line in workers.lines) < 4:
+            await workers.says("(event=listening)", times=4)
+        await ask(workers.url, "POST", "/api/chat", {**HELLO, "stream": False})
+        served, got = await workers.served_by("/metrics")
+        assert served == {"1", "2"}
+        assert [answered(one) for one in got] == [[13.0]] * len(got)
+
+
+async def test_keys_that_rest_are_shown_whoever_is_asked(tmp_path):
+    """Each worker finds out for itself that a key is refused; all of them say so."""
+    async with Upstream(lambda seen: refused_if(seen, "first")) as upstream:
+        wire = next(wire for wire in WIRES if wire.name == "chat")
+        config = wire.config(upstream.url)
+        config["providers"][wire.key]["api_key"] = ["the-first-key", "the-second-key"]
+        async with fleet(tmp_path, json.dumps(config)) as workers:
+            question = {**HELLO, "model": "m", "stream": False}
+            assert (await ask(workers.url, "POST", "/api/chat", question)).status == 200
+            served, got = await workers.served_by("/v1/providers/status")
+    assert served == {"1", "2"}
+    keys = [one.json["providers"][0]["keys"] for one in got]
+    assert {(one["usable"], *(rest["key"] for rest in one["resting"])) for one in keys} == {(1, 0)}
+    assert all(500 < rest["for_s"] <= 600 for one in keys for rest in one["resting"])
+    assert "the-first-key" not in "".join(workers.lines) + "".join(one.body.decode() for one in got)
+
+
 async def test_workers_end_with_the_one_that_started_them(tmp_path):
     """kill -9 of that one: nobody is left who holds the port."""
     async with fleet(tmp_path) as workers:
         pids = await workers.pids()
-        folder = metrics_of(pids["1"]).parent
+        folder = folder_of(pids["1"])
         workers.process.kill()
         await workers.ended()
         while alive(pids):  # noqa: ASYNC110 - they are no children of ours
