@@ -359,8 +359,8 @@ def test_serve_hands_its_workers_what_it_was_given(run, file, monkeypatch):
     env_file.write_text(f"OPENAI_API_KEY={KEY}\n")
     flags = ("--workers", 4, "--host", "::1", "--port", 0, "--delay-ms", 0, "--log-level", "ERROR")
     run("serve", *flags, "--insecure", "--config", file, "--env-file", env_file, code=3)
-    (command, *arguments), count, server = given
-    assert (command, count, server.host, server.port) == ("serve", 4, "::1", 0)
+    (command, *arguments), count, config = given
+    assert (command, count, config.server.host, config.server.port) == ("serve", 4, "::1", 0)
     assert "--insecure" in arguments
     arguments.remove("--insecure")
     assert dict(zip(arguments[::2], arguments[1::2], strict=True)) == {
