@@ -210,7 +210,8 @@ class _Answer:
             usage,
             input_tokens=asked,
             output_tokens=before + thought + (usage.output_tokens or after),
-            cached_read_tokens=min(usage.cached_read_tokens, asked),
+            cached_read_tokens=(read := min(usage.cached_read_tokens, asked)),
+            cached_write_tokens=min(usage.cached_write_tokens, asked - read),
             reasoning_tokens=usage.reasoning_tokens + thought,
         )
 
