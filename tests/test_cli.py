@@ -302,6 +302,28 @@ def test_config_show_tells_each_value_and_its_origin_but_no_key(run, file):
         assert secret not in text + json.dumps(rows) + plain
 
 
+def test_config_show_tells_what_limits_and_costs(run, file):
+    """Every section, money included, and of who may ask and where state lives no key."""
+    file.write_text(
+        "state: 'redis://me:secret-1@host:1/0?password=secret-2&db=3'\nclients: {alice: secret-3}\n"
+        "budgets: {all: {daily: 5.5}}\nlimits: {key: {requests_per_minute: 3}}\nretry: {max_retries: 2}\n"
+        "models: [{name: demo, backend: demo, price: {input: 1, output: 2.5}}]\n"
+    )
+    text = run("config", "show", "--config", file).stdout
+    lines = dict(line.split(": ", 1) for line in text.splitlines())
+    assert lines["state"] == "redis://•••@host:1/0?password=•••&db=3"
+    assert lines["clients.alice"] == "•••"
+    assert lines["budgets.all.daily"] == "5.5"
+    assert lines["limits.key.requests_per_minute"] == "3"
+    assert (lines["retry.max_retries"], lines["cache.enabled"], lines["ledger.keep"]) == (
+        "2",
+        "false",
+        "true",
+    )
+    assert json.loads(lines["models[0].price"]) == {"input": 1, "output": 2.5}
+    assert "secret" not in text + run("config", "show", "--json", "--origin", "--config", file).stdout
+
+
 def test_config_path_is_data(run, file):
     assert run("config", "path").stdout == f"{default_path()}\n"
     assert run("config", "path", "--config", file).stdout == f"{file}\n"

@@ -1,6 +1,7 @@
 """`ollama-bridge config …`: what is set, where it came from, and a file to start with."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import click
@@ -10,8 +11,9 @@ from ollama_bridge.cli.options import config_options, source
 from ollama_bridge.config import API_KEY_VARIABLES, Config, KeyPath
 from ollama_bridge.config.faults import dotted
 from ollama_bridge.config.file import Loaded
+from ollama_bridge.config.sections import Section
 from ollama_bridge.errors import ConfigError
-from ollama_bridge.masking import MASK, mask
+from ollama_bridge.masking import MASK, mask, without_password
 
 
 @click.group(invoke_without_command=True)
@@ -111,18 +113,33 @@ def _show(loaded: Loaded, *, with_origin: bool, as_json: bool) -> None:
         key, origin = dotted(place), mask(loaded.origin(place))
         if as_json:
             found = {"key": key, "value": value, **({"origin": origin} if with_origin else {})}
-            click.echo(orjson.dumps(found))
+            click.echo(orjson.dumps(found, default=_number))
         else:
-            said = value if isinstance(value, str) else orjson.dumps(value).decode()
+            said = value if isinstance(value, str) else orjson.dumps(value, default=_number).decode()
             click.echo(f"{key}: {said}" + (f"  # {origin}" if with_origin else ""))
+
+
+def _number(value: object) -> float:
+    """USD, which JSON has no exact type for."""
+    if isinstance(value, Decimal):
+        return float(value)
+    raise TypeError
 
 
 def _values(loaded: Loaded) -> Iterator[tuple[KeyPath, Any]]:
     """Each value with its place, those of models and providers only where they are not the default."""
     values = loaded.config
-    for section in ("server", "streaming"):
-        for key, value in getattr(values, section):
-            yield (section, key), [MASK for _ in value] if key == "api_keys" else value
+    for name, value in values:
+        if isinstance(value, Section):
+            for key, one in value:
+                yield (name, key), [MASK for _ in one] if key == "api_keys" else one
+    for name in ("limits", "budgets"):
+        for whose, allowed in getattr(values, name).items():
+            for key, one in allowed.model_dump(exclude_defaults=True).items():
+                yield (name, whose, key), one
+    for name in values.clients:
+        yield ("clients", name), MASK
+    yield ("state",), without_password(values.state)
     yield ("default_max_tokens",), values.default_max_tokens
     yield ("log_level",), values.log_level
     for name, provider in values.providers.items():
