@@ -20,18 +20,12 @@ _ISSUED: Final = (
 _ANNOUNCED: Final = (
     r"(?i:(bearer\s+|authorization:\s*basic\s+|api[-_]?key[\"']?\s*[=:]\s*[\"']?))[^\s\"',;&}]{6,}"
 )
-_PASSWORD: Final = re.compile(r"(://)[^/@]+(?=@)|(?<=[?&])(password=)[^&]*")
 _LOOKS_LIKE_A_KEY: Final = re.compile(f"{_ISSUED}|{_ANNOUNCED}")
 
 
 def mask(text: str) -> str:
     """`text` with everything that looks like a key replaced; the issuer's prefix stays."""
     return _LOOKS_LIKE_A_KEY.sub(lambda found: (found[1] or found[2]) + MASK, text)
-
-
-def without_password(url: str) -> str:
-    """A URL to show: who logs in, and by what, replaced."""
-    return _PASSWORD.sub(lambda found: (found[1] or found[2]) + MASK, url)
 
 
 def masker(secrets: Iterable[str]) -> Callable[[str], str]:

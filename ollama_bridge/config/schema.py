@@ -155,6 +155,11 @@ class Config(Section):
             if (provider.kind or name) not in BACKENDS and not _CLASS.match(provider.kind):
                 where: KeyPath = ("providers", name, "kind") if provider.kind else ("providers", name)
                 yield where, f"provider '{name}' needs a kind: {', '.join(BACKENDS)}, or module:Class"
+        if self.cache.enabled and self.cache.store == "state" and not self.state:
+            message = (
+                "cache.store is 'state', and no Redis is named: set 'state' (or REDIS_ADDR), or choose 'disk'"
+            )
+            yield ("cache", "store"), message
         owners: dict[Key, str] = {}
         for client, key in self.clients.items():
             if (owner := owners.setdefault(key, client)) != client:
