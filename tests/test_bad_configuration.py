@@ -48,8 +48,8 @@ BAD = {
     "a fallback that is chosen for each request": (
         "fallbacks: [b]",
         "fallbacks: ['auto:chat']",
-        "5: model 'a' falls back to 'auto:chat', which does not exist: that is a name for whoever is chosen for a "
-        "request; name one model",
+        ("5: model 'a' falls back to 'auto:chat', which does not exist: that is a name for whoever is chosen for a "
+        "request; name one model"),
     ),
     "a model that is its own fallback": (
         "fallbacks: [b]",
@@ -69,8 +69,8 @@ BAD = {
     "whoever is small instead": (
         "instead: b",
         "instead: small",
-        "2: budgets.all.instead: there is no model 'small': that is a name for whoever is chosen for a request; name "
-        "one model",
+        ("2: budgets.all.instead: there is no model 'small': that is a name for whoever is chosen for a request; name "
+        "one model"),
     ),
     "two models of one name": ("name: b", "name: 'A:latest'", "6: model name 'A:latest' is taken by model 'a'"),
     "an alias that is another's name": ("[bee]", "[a]", "6: alias 'a' of model 'b' is taken by model 'a'"),
