@@ -10,7 +10,7 @@ import gc
 import importlib
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -26,12 +26,11 @@ from ollama_bridge.config.making import Change
 from ollama_bridge.errors import BridgeError
 from ollama_bridge.gateway import Gateway, assemble
 from ollama_bridge.listening import bind
-from ollama_bridge.metrics import Plain
 from ollama_bridge.policies.keyring import Resting
 from ollama_bridge.registry import Uses
 from ollama_bridge.sd_notify import notify, watchdog
 from ollama_bridge.server import Door, Origins, Site, build_app, digest_of
-from ollama_bridge.siblings import JointMetrics, Siblings
+from ollama_bridge.siblings import Siblings
 
 POLL_S: Final = 0.5
 """Seconds between two looks at the configuration file; `models enable` promises one second."""
@@ -104,8 +103,8 @@ class Daemon:
         answers = {
             "take over": self._asked_to_take_over,
             "uses": self._asked_for_uses,
-            "resting": self._asked_who_rests,
             "metrics": self._asked_for_metrics,
+            "resting": self._asked_who_rests,
         }
         self._siblings = Siblings(worker, answers) if worker else None
         self._load = load
@@ -116,7 +115,6 @@ class Daemon:
         self._config: Config
         self._gateway: Gateway
         self._door: Door
-        self._metrics: JointMetrics
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -192,10 +190,10 @@ class Daemon:
     async def _join(self, siblings: Siblings) -> None:
         """Become one of several: who asks any of them is answered the same."""
         shared = self._gateway.shared
-        self._metrics = JointMetrics(shared.metrics, siblings.path)
         shared.residency.elsewhere = partial(siblings.ask, "uses", within_s=TOLD_S)
+        shared.metrics.worker = siblings.name
+        shared.metrics.elsewhere = partial(siblings.ask, "metrics", within_s=TOLD_S)
         shared.keyrings.elsewhere = partial(siblings.ask, "resting", within_s=TOLD_S)
-        shared.metrics.elsewhere = partial(self._metrics.of_others, siblings, within_s=TOLD_S)
         await siblings.listen()
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: _Leash(self.stop), sys.stdin)
@@ -216,11 +214,12 @@ class Daemon:
     async def _asked_for_uses(self) -> Uses:
         return self._gateway.shared.residency.uses()
 
+    async def _asked_for_metrics(self) -> tuple[str, Mapping[str, object]]:
+        metrics = self._gateway.shared.metrics
+        return metrics.worker, metrics.totals.rows()
+
     async def _asked_who_rests(self) -> Resting:
         return self._gateway.shared.keyrings.resting()
-
-    async def _asked_for_metrics(self) -> tuple[str, Plain]:
-        return self._metrics.shown()
 
     def _announce(self, config: Config) -> None:
         self._spawn(self._warm())

@@ -4,10 +4,11 @@ Keys hold names of the configuration and fixed words, nothing that a client or a
 sums as there are models.
 """
 
+import copy
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, TypeAlias
 
 from ollama_bridge.record import CallRecord
@@ -25,11 +26,6 @@ _KINDS: Final = (
 
 Who: TypeAlias = tuple[str, str]
 """A provider and a model, as lists show it; of an attempt that another model made good, as its provider knows it."""
-
-Plain: TypeAlias = Mapping[str, list[list[Any]]]
-"""`Totals` in what JSON can hold: by attribute, a row for each key, its parts and then what belongs to it."""
-
-_NUMBERS: Final = ("calls", "tokens", "cost_nusd", "cached")
 
 
 def _counts() -> dict[tuple[str, str, str], int]:
@@ -63,22 +59,19 @@ class Totals:
     cost_nusd: dict[Who, int] = field(default_factory=lambda: defaultdict(int))
     cached: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
 
-    def plain(self) -> Plain:
-        """See `Plain`."""
-        rows = {name: [[*key, number] for key, number in getattr(self, name).items()] for name in _NUMBERS}
-        rows["times"] = [[*who, [*times.buckets], times.total_s] for who, times in self.times.items()]
-        return rows
+    def rows(self) -> dict[str, list[list[Any]]]:
+        """The same as JSON can hold it: of each sum its key and its value."""
+        return {
+            each.name: [[*key, value] for key, value in getattr(self, each.name).items()]
+            for each in fields(self)
+        }
 
-    def add(self, other: Plain) -> None:
-        """Have the sums of another process in these."""
-        for name in _NUMBERS:
-            numbers = getattr(self, name)
-            for *key, number in other[name]:
-                numbers[tuple(key)] += number
-        for provider, model, buckets, total_s in other["times"]:
-            times = self.times[provider, model]
-            times.buckets = [a + b for a, b in zip(times.buckets, buckets, strict=True)]
-            times.total_s += total_s
+    @classmethod
+    def of(cls, rows: Mapping[str, Iterable[Iterable[Any]]]) -> "Totals":
+        """What `rows` became of, after its way through JSON."""
+        found = {name: {tuple(key): value for *key, value in some} for name, some in rows.items()}
+        found["times"] = {who: Times(**took) for who, took in found["times"].items()}
+        return cls(**found)
 
 
 class Metrics:
@@ -86,15 +79,18 @@ class Metrics:
 
     def __init__(self) -> None:
         self.totals = Totals()
-        self.elsewhere: Callable[[], Awaitable[Iterable[Plain]]] | None = None
-        """Asks the other processes for theirs; None: there are none."""
+        self.worker = ""
+        """Which of several processes this is; empty: the only one."""
+        self.elsewhere: Callable[[], Awaitable[Iterable[tuple[str, Mapping[str, Any]]]]] | None = None
+        """Asks the other processes for who they are and their `rows`; None: there are none."""
 
-    async def everywhere(self) -> Totals:
-        """Those of all processes together; a copy."""
-        together = Totals()
-        for told in (*(await self.elsewhere() if self.elsewhere else ()), self.totals.plain()):
-            together.add(told)
-        return together
+    async def everybodys(self) -> dict[str, Totals]:
+        """The sums of each process as they are now: together they would go down when one is started again."""
+        others = await self.elsewhere() if self.elsewhere else ()
+        return {
+            **{worker: Totals.of(rows) for worker, rows in others},
+            self.worker: copy.deepcopy(self.totals),
+        }
 
     def __call__(self, record: CallRecord) -> None:
         """Count one call that has ended."""

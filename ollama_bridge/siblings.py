@@ -5,14 +5,11 @@ A worker that has died does not answer and is not waited for; one that hangs is,
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 import structlog
-
-from ollama_bridge.metrics import Metrics, Plain
 
 log = structlog.get_logger(__name__)
 
@@ -28,24 +25,29 @@ class Siblings:
     """
 
     def __init__(self, path: Path, answers: Mapping[str, Callable[[], Awaitable[Any]]]) -> None:
-        self.path = path
+        self._path = path
         self._answers = answers
         self._server: asyncio.Server | None = None
 
+    @property
+    def name(self) -> str:
+        """Of this worker, as the log has it."""
+        return self._path.stem
+
     async def listen(self) -> None:
         """Answer from now on."""
-        self.path.unlink(missing_ok=True)  # of a worker that died in this one's place
-        self._server = await asyncio.start_unix_server(self._serve, str(self.path))
+        self._path.unlink(missing_ok=True)  # of a worker that died in this one's place
+        self._server = await asyncio.start_unix_server(self._serve, str(self._path))
 
     async def aclose(self) -> None:
         """Answer no more."""
         if self._server is not None:
             self._server.close()
-            self.path.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
 
     async def ask(self, question: str, *, within_s: float) -> list[Any]:
         """What the others answer, all of them at the same time; nothing from who does not within so many seconds."""
-        others = [path for path in self.path.parent.glob(f"*{self.path.suffix}") if path != self.path]
+        others = [path for path in self._path.parent.glob(f"*{self._path.suffix}") if path != self._path]
         answers = await asyncio.gather(*(self._ask(path, question, within_s) for path in others))
         return [answer for answer in answers if answer is not None]
 
@@ -74,43 +76,3 @@ class Siblings:
             pass  # who asked has left
         finally:
             writer.close()
-
-
-class JointMetrics:
-    """The sums of all workers' calls, also of those that have died.
-
-    What a worker shows lies in a file beside its socket first, and who takes its place goes on from there: a sum that
-    shrinks is to Prometheus a new start, and all that is left of it new calls.
-
-    Args:
-        metrics: This worker's.
-        path: Of its socket.
-    """
-
-    def __init__(self, metrics: Metrics, path: Path) -> None:
-        self._metrics = metrics
-        self._file = path.with_suffix(".metrics")
-        with suppress(OSError, ValueError):
-            metrics.totals.add(orjson.loads(self._file.read_bytes()))
-
-    def shown(self) -> tuple[str, Plain]:
-        """This worker's, and whose they are."""
-        self._keep()
-        return self._file.stem, self._metrics.totals.plain()
-
-    async def of_others(self, siblings: Siblings, *, within_s: float) -> list[Plain]:
-        """Those of all others."""
-        self._keep()
-        told: dict[str, Plain] = dict(await siblings.ask("metrics", within_s=within_s))
-        return [*told.values(), *self._left({*told, self._file.stem})]
-
-    def _keep(self) -> None:
-        with suppress(OSError):
-            new = self._file.with_suffix(".new")
-            new.write_bytes(orjson.dumps(self._metrics.totals.plain()))
-            new.replace(self._file)
-
-    def _left(self, known: set[str]) -> list[Plain]:
-        """What those have shown who do not answer."""
-        files = self._file.parent.glob(f"*{self._file.suffix}")
-        return [orjson.loads(file.read_bytes()) for file in files if file.stem not in known]

@@ -76,7 +76,7 @@ def supervise(arguments: Sequence[str], count: int, config: Config) -> int:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder for sockets and shared numbers that nobody else can open; gone afterwards."""
+    """A folder for sockets that nobody else can open; gone afterwards."""
     for base in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):  # noqa: S108 - made with mkdtemp
         if not base or len(os.fsencode(base)) > _LONGEST_PATH:
             continue
@@ -98,7 +98,7 @@ class Supervisor:
     Args:
         command: What starts one.
         count: How many.
-        folder: For their sockets and what they share.
+        folder: For their sockets.
         drain_s: Seconds that a worker's running answers get to end.
     """
 

@@ -127,7 +127,8 @@ class Keyring:
     def exhausted(self, model: str) -> UpstreamError:
         """What to raise when every key rests: why the one does that is free first, and for how long."""
         _, rest = self._free_first(model)
-        return rest.cause.anew(max(rest.until_s - self._clock_s(), 0.0) if rest.told else None)
+        left_s = max(rest.until_s - self._clock_s(), 0.0) if rest.told else None
+        return rest.cause.anew(retry_after_s=left_s)
 
     def resting(self) -> list[tuple[int, str, float]]:
         """See `Resting`."""

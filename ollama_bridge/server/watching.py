@@ -39,7 +39,7 @@ class WatchingHandlers(Handlers):
     async def metrics(self, _: web.Request) -> web.Response:
         """Everything Prometheus collects."""
         gateway = self._current()
-        totals = await gateway.shared.metrics.everywhere()
+        totals = await gateway.shared.metrics.everybodys()
         body = await asyncio.to_thread(exposition.text, totals, gateway.status())
         return web.Response(body=body, headers={"Content-Type": exposition.CONTENT_TYPE})
 
