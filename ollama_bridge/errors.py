@@ -124,6 +124,11 @@ class RateLimited(RequestError):
         self.elsewhere = elsewhere
         self.instead = instead
 
+    @property
+    def summary(self) -> str:
+        """All of it: it names limits and models of the configuration."""
+        return str(self)
+
 
 class UpstreamError(BridgeError):
     """The provider failed.

@@ -89,7 +89,7 @@ def guard(config: Config, provider: LazyProvider, shared: Shared, book: Book) ->
         answerer = Breaker(answerer, shared.circuits, tolerance, shared.news)
     answerer = Billing(answerer, book.of, shared.till)  # each attempt may be billed
     if config.retry.max_retries:
-        answerer = Retry(answerer, _backoff(config))
+        answerer = Retry(answerer, _backoff(config), blocks=shared.circuits.blocks)
     return answerer
 
 

@@ -29,7 +29,7 @@ from ollama_bridge.errors import InvalidRequest, RateLimited, UpstreamBroken, Up
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_bridge.policies.billing import Billing
 from ollama_bridge.policies.client_limits import ClientLimits
-from ollama_bridge.policies.limits import Account, Limits, stated
+from ollama_bridge.policies.limits import SOON_S, Account, Limits, stated
 from ollama_bridge.policies.terms import Terms, account_of_key
 from ollama_bridge.policies.till import Till
 from ollama_bridge.prices import FREE, told
@@ -382,7 +382,8 @@ async def test_a_request_that_no_budget_could_ever_pay_for_says_so(till, clock):
     """Waiting would not help; another model may."""
     exc = await refusal(billing(ScriptedBackend(ANSWER), till, clock, accounts=(of_model(daily=0.01),)))
     assert str(exc) == (
-        "the daily budget of 0.01 USD of model 'm:latest' cannot pay for this request, which may cost 0.1233 USD"
+        "the daily budget of 0.01 USD of model 'm:latest' cannot pay for this request, which may cost 0.1233 USD: "
+        "limit the answer (num_predict, max_tokens), or ask a cheaper model"
     )
     assert (exc.elsewhere, exc.retry_after_s) == (True, None)
 
@@ -432,10 +433,52 @@ async def test_the_log_warns_once_a_window(till, clock):
                 "event": "budget used up",
                 "budget": f"all/daily/{day}",
                 "limit_usd": "0.2",
+                "spent_usd": "0.1792",
                 "log_level": "warning",
             },
         ]
         clock.now_s += 86_400
+
+
+async def test_what_calls_under_way_may_cost_is_not_said_to_be_spent(till, clock):
+    """They give most of it back: who is refused meanwhile is told to wait for that, and nobody is warned of it."""
+    account = of_all(daily=0.2, warn_at=0.5)
+    drawer = account.drawers(int(NOON_S // 3600))[0]
+    policy = billing(ScriptedBackend(ANSWER), till, clock, accounts=(account,))
+    request = {"options": {"num_predict": 16}}
+    with capture_logs() as logs:
+        taken = await till.take((), 0, [account], wanted=15 * CENT, least=1)
+        exc = await refusal(policy)
+        assert "is used up by what calls under way may cost: too little is left" in str(exc)
+        assert str(exc).endswith("ask again when they have ended; it begins anew at 2026-11-22 00:00:00 UTC")
+        assert exc.retry_after_s == SOON_S
+        await collect(policy.chat(asking(**request)))
+        till.settle(taken, tokens=0, nusd=CENT)
+        await collect(policy.chat(asking(**request)))
+    assert logs == []
+    with capture_logs() as logs:
+        await till.take((), 0, [account], wanted=2 * CENT, least=1)
+        await till.store.take((), [drawer.purse], wanted=15 * CENT, least=1)  # by others, or before a restart
+        exc = await refusal(policy)
+    assert "is used up: too little is left" in str(exc)
+    assert exc.retry_after_s == drawer.purse.until_s - NOON_S
+    (line,) = logs
+    assert line["event"] == "budget used up"
+    assert 0.16 <= float(line["spent_usd"]) < 0.18
+
+
+async def test_a_call_that_no_budget_could_pay_for_is_no_budget_used_up(till, clock):
+    """One warning for each, and the first does not hide the second."""
+    account = of_all(daily=0.2)
+    policy = billing(ScriptedBackend(ANSWER), till, clock, accounts=(account,))
+    large = asking("x" * 200_000)
+    with capture_logs() as logs:
+        for _ in range(2):
+            with pytest.raises(RateLimited, match="cannot pay"):
+                await collect(policy.chat(large))
+        await till.store.take((), [till.drawers([account], NOON_S)[0].purse], wanted=19 * CENT, least=1)
+        await refusal(policy)
+    assert [line["event"] for line in logs] == ["a call costs more than a budget holds", "budget used up"]
 
 
 async def test_rates_say_whose_they_are_and_when_to_ask_again(till, clock):

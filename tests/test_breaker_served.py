@@ -5,6 +5,7 @@ import json
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from ollama_bridge.config import Config
 from ollama_bridge.events import Usage
@@ -98,6 +99,25 @@ async def test_refusals_do_not_open_it():
             for _ in range(6):
                 await chat(daemon)
         assert len(upstream.requests) == 24
+
+
+async def test_a_fallback_does_not_wait_for_who_is_left_alone():
+    """The failure that opens the circuit is the last: no pause for a second try that would not be made."""
+    async with Upstream() as upstream:
+        text = WIRE.config(upstream.url, breaker={"failures": 2, "open_s": 600})
+        text["retry"] = {"max_retries": 3, "initial_backoff_ms": 1}
+        text["models"] += [{"name": "n", "backend": "demo"}]
+        text["models"][0]["fallbacks"] = ["n"]
+        text["providers"]["demo"] = {}
+        async with running(Config.model_validate(text)) as daemon:
+            upstream.only(**DOWN)
+            with capture_logs() as logs:
+                got = await chat(daemon)
+    assert (got.status, got.json["answered_by"]) == (200, "n:latest")
+    assert len(upstream.requests) == 2
+    events = [line for line in logs if line["event"] in {"provider asked again", "another model is asked"}]
+    assert [line["event"] for line in events] == ["provider asked again", "another model is asked"]
+    assert "overloaded" in events[1]["reason"]
 
 
 async def test_switched_off_it_never_opens():

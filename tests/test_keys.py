@@ -381,6 +381,7 @@ async def test_when_no_key_is_left_the_client_learns_how_long(wire):
     for got in (first, second):
         assert got.status == 429
         assert 15 <= int(got.headers["Retry-After"]) <= 30
+        assert "x-should-retry" not in got.headers
         assert "too fast" in got.json["error"]
         assert not [key for key in KEYS if key in got.body.decode()]
 
@@ -436,6 +437,16 @@ async def test_tokens_are_counted_with_a_key_that_is_not_refused():
             got = await ask(daemon.url, "POST", "/v1/messages/count_tokens", body)
             assert got.json == {"input_tokens": 4242}
     assert [key_of(seen) for seen in upstream.requests] == [0, 1, 1]
+
+
+async def test_a_long_rest_is_not_slept_through_by_the_client():
+    """Anthropic's SDK would wait for an hour without a word."""
+    wire = next(wire for wire in WIRES if wire.name == "chat")
+    async with Upstream() as upstream, running(keyed(wire, upstream.url)) as daemon:
+        upstream.reply(b"{}", status=429, headers={**JSON, "retry-after": "3600"})
+        got = await ask(daemon.url, "POST", "/v1/messages", {**QUESTION, "max_tokens": 9})
+    assert (got.status, got.headers["x-should-retry"]) == (429, "false")
+    assert 3500 < int(got.headers["Retry-After"]) <= 3600
 
 
 BACKENDS = [

@@ -40,6 +40,41 @@ async def test_a_provider_that_failed_is_told_with_its_reason():
     assert "secret" not in repr([no_key, request])
 
 
+async def test_who_is_refused_at_a_limit_is_told_with_the_reason():
+    """Who it was, if it has a name, and which limit; a call over the limit tells nothing of what was asked."""
+    limited = {
+        **MODELS,
+        "limits": {"key": {"requests_per_day": 1}},
+        "clients": {"laptop": "key-of-the-laptop"},
+    }
+    key = {"Authorization": "Bearer key-of-the-laptop"}
+    async with running(Config.model_validate(limited)) as daemon:
+        with capture_logs() as logged:
+            for _ in range(2):
+                await ask(daemon.url, "POST", "/api/chat", {"model": "demo", **SECRET}, headers=key)
+    answered, refused, request = [line for line in logged if line["event"] in {"request", "refused"}]
+    assert "this client key is limited to 1 request a day" in refused["reason"]
+    assert [(line["status"], line["client"]) for line in (answered, request)] == [
+        (200, "laptop"),
+        (429, "laptop"),
+    ]
+    assert "secret" not in repr(logged)
+    assert "key-of-the-laptop" not in repr(logged)
+
+
+async def test_probes_are_not_told_of_while_all_is_well():
+    """Prometheus asks every few seconds: at the usual level only what went wrong is a line."""
+    locked = {**MODELS, "server": {"port": 0, "api_keys": ["a-key-of-the-bridge"]}}
+    async with running(Config.model_validate(locked)) as daemon:
+        with capture_logs() as logged:
+            for path in ("/health", "/v1/health", "/metrics"):
+                await ask(daemon.url, "GET", path)
+    levels = [
+        (line["path"], line["status"], line["log_level"]) for line in logged if line["event"] == "request"
+    ]
+    assert levels == [("/health", 200, "debug"), ("/v1/health", 200, "debug"), ("/metrics", 401, "info")]
+
+
 async def test_without_a_key_the_start_says_what_to_set():
     """A newcomer who sees only `demo` is told why."""
     with capture_logs() as logged:

@@ -145,6 +145,28 @@ async def test_what_time_does_not_heal_is_told_at_once(failure):
     assert await refused(failure) == (1, [])
 
 
+@pytest.mark.parametrize(("left_s", "waits"), [(60.0, []), (0.5, [1.0])], ids=["long", "over by then"])
+async def test_no_wait_for_who_will_not_be_asked(left_s, waits):
+    """Its last failure has opened the circuit: fallbacks need not wait for a second try that nobody makes."""
+    hours = Hours()
+    inner = ScriptedAnswerer([error()], HELLO)
+    blocked = CircuitOpen("not asked", provider="acme", model="m-1", retry_after_s=left_s)
+    retry = Retry(
+        inner,
+        Backoff(),
+        blocks=lambda target: blocked if target == CHAT.target else None,
+        clock_s=hours.clock_s,
+        sleep=hours.sleep,
+        draw=lambda: 0.5,
+    )
+    if waits:
+        assert await collect(retry.chat(CHAT)) == HELLO
+    else:
+        with pytest.raises(UpstreamBusy, match="it failed"):
+            await collect(retry.chat(CHAT))
+    assert hours.waits == waits
+
+
 async def test_never_repeats_what_the_client_has_seen():
     """After the first event a failure is final, however retryable."""
     inner = ScriptedAnswerer([TextDelta("hel"), error()], HELLO)

@@ -115,6 +115,24 @@ def test_on_a_terminal_it_is_a_table_with_a_sum(run, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("width", [30, 40, 50, 60, 72, 80, 100, 140])
+@pytest.mark.parametrize("by", [("model",), ("day", "model"), ("day", "model", "client")])
+def test_on_a_narrow_terminal_no_number_is_cut(run, monkeypatch, width, by):
+    """Columns are left out, the money last; names are folded, to the letter; no line is longer than the terminal."""
+    name = "a-model-with-a-really-very-long-name-indeed-v2.5-preview"
+    keep(call("2026-11-01T12:00-05:00", name, cost=12345 * USD + USD // 3), *CALLS)
+    monkeypatch.setattr("ollama_bridge.cli.listing.on_a_terminal", lambda: True)
+    args = [part for one in by for part in ("--by", one)]
+    lines = run(*ALL, *args, env={"COLUMNS": str(width)}).stdout.splitlines()
+    assert "…" not in "".join(lines)
+    if width > 12 * len(by) + 14:
+        assert max(map(len, lines)) <= width
+        assert any("12,345.3333" in line for line in lines)
+        assert any(line.startswith("all") and "12,351.3333+" in line for line in lines)
+        at = 12 * by.index("model")
+        assert name in "".join(line[at:].partition(" ")[0] for line in lines)
+
+
 def test_for_scripts_it_is_an_object_a_line(run):
     """All there is to know, money in dollars."""
     keep(*CALLS)

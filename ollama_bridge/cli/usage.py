@@ -6,7 +6,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -22,6 +22,13 @@ from ollama_bridge.ledger.totals import GROUPS, Totals, UnreadableLedger, totals
 _UNITS_S: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _AGO: Final = re.compile(r"(\d{1,6})([mhdw])\Z")
 _NUSD_PER_USD: Final = 1e9  # `allowances` would load pydantic, which takes longer than all of this
+
+_SPARED: Final = ("first_ms", "saved_usd", "cached", "input", "output", "calls")
+"""What a narrow terminal goes without, in this order: half a number would be a wrong one."""
+
+_GAP: Final = 2
+_NAME: Final = 12
+"""Characters between columns, and of names at least: longer ones may be folded."""
 
 _SHOWN: Final = {
     "calls": "calls",
@@ -158,13 +165,31 @@ def _print_table(by: Sequence[str], rows: Sequence[Totals]) -> None:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    console = Console()
+    names = [_names(row) or ["all", *[""] * (len(by) - 1)] for row in rows]
+    numbers = [dict(zip(_SHOWN, _numbers(row, ","), strict=True)) for row in rows]
+    widths = {name: max(len(name), *(len(row[name]) for row in numbers)) for name in _SHOWN}
+    folded = [min(max(map(len, column)), _NAME) for column in zip(by, *names, strict=True)]
+    shown = _fitting(widths, console.width - sum(folded) - _GAP * len(by))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in by:
-        table.add_column(name, overflow="fold", no_wrap=name == "day")
-    for name in _SHOWN:
-        table.add_column(name.replace("_usd", " USD").replace("_", " "), justify="right", no_wrap=True)
-    for row in rows:
-        names = _names(row) or ["all", *[""] * (len(by) - 1)]
+    for name, width in zip(by, folded, strict=True):
+        table.add_column(name, overflow="fold", no_wrap=name == "day", min_width=width)
+    for name in shown:
+        heading = name.replace("_usd", " USD").replace("_", " ")
+        table.add_column(heading, justify="right", no_wrap=True, min_width=widths[name])
+    for row, named, numbered in zip(rows, names, numbers, strict=True):
         # Text, not str: names may hold what rich takes for markup.
-        table.add_row(*map(Text, [*names, *_numbers(row, ",")]), style="" if row.group else "bold")
-    Console().print(table)
+        table.add_row(
+            *map(Text, [*named, *(numbered[name] for name in shown)]), style="" if row.group else "bold"
+        )
+    console.print(table)
+
+
+def _fitting(widths: Mapping[str, int], left: int) -> list[str]:
+    """The columns of numbers for which there is room."""
+    shown = list(widths)
+    for name in _SPARED:
+        if sum(widths[one] + _GAP for one in shown) - _GAP <= left:
+            break
+        shown.remove(name)
+    return shown

@@ -22,6 +22,9 @@ _REQUESTS: Final = (
     ("requests_per_day", 86_400),
 )
 
+SOON_S: Final = 10.0
+"""Seconds in which a call that is under way is likely to end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -114,21 +117,34 @@ class Drawer:
         """`daily budget of 5 USD of model 'claude'`."""
         return f"{self.span} budget of {usd(self.purse.limit)} USD {self.account.whose}"
 
-    def refusal(self, refused: Refused, least_nusd: int, now_s: float) -> RateLimited:
-        """What to raise. It tells nothing of what others spent."""
+    def refusal(
+        self, refused: Refused, least_nusd: int, now_s: float, *, is_held: bool = False
+    ) -> RateLimited:
+        """What to raise. It tells nothing of what others spent.
+
+        Args:
+            refused: What the store says.
+            least_nusd: What it did not hold.
+            now_s: Seconds since the epoch.
+            is_held: Whether calls under way may give enough of it back.
+        """
+        retry_after_s = None if refused.retry_after_s is None else max(1.0, self.purse.until_s - now_s)
+        cost = f"this request, which may cost {_about(least_nusd)} USD"
         resets = f"it begins anew at {_moment(self.purse.until_s)}"
         if least_nusd > self.purse.limit:
-            problem = f"the {self.words} cannot pay for this request, which may cost {_about(least_nusd)} USD"
-        else:
             problem = (
-                f"the {self.words} is used up: too little is left for this request, which may cost "
-                f"{_about(least_nusd)} USD; {resets}"
+                f"cannot pay for {cost}: limit the answer (num_predict, max_tokens), or ask a cheaper model"
             )
+        elif is_held:
+            problem = f"is used up by what calls under way may cost: too little is left for {cost}; ask again when they have ended; {resets}"
+            retry_after_s = min(SOON_S, self.purse.until_s - now_s)
+        else:
+            problem = f"is used up: too little is left for {cost}; {resets}"
         return RateLimited(
-            problem,
+            f"the {self.words} {problem}",
             elsewhere=self.account.elsewhere,
             instead=self.account.budget.instead,
-            retry_after_s=None if refused.retry_after_s is None else max(1.0, self.purse.until_s - now_s),
+            retry_after_s=retry_after_s,
         )
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from ollama_bridge.chat import Answerer, ChatRequest, Embeddings, EmbedRequest, Reply
-from ollama_bridge.errors import UpstreamError
+from ollama_bridge.chat import Answerer, ChatRequest, Embeddings, EmbedRequest, Reply, Target
+from ollama_bridge.errors import CircuitOpen, UpstreamError
 
 log = structlog.get_logger(__name__)
 
@@ -59,13 +59,15 @@ class Retry:
     Args:
         inner: Who is asked.
         backoff: How often, and how far apart.
+        blocks: What `inner` would say at once to a request to that target; None: it would ask.
         clock_s: Monotonic seconds.
         sleep: Waits for so many seconds; cancelled when the client leaves.
         draw: Random, from 0 to 1.
 
     Raises:
-        UpstreamError: The last one; at once when it is not `retryable`, when an event was passed on, or when the
-            wait does not fit into what is left of the time, so that another model may answer sooner.
+        UpstreamError: The last one; at once when it is not `retryable`, when an event was passed on, when the wait
+            does not fit into what is left of the time, or when nobody would be asked after it, so that another model
+            may answer sooner.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class Retry:
         inner: Answerer,
         backoff: Backoff,
         *,
+        blocks: Callable[[Target], CircuitOpen | None] = lambda _: None,
         clock_s: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._inner = inner
         self._backoff = backoff
+        self._blocks = blocks
         self._clock_s = clock_s
         self._sleep = sleep
         self._draw = draw
@@ -96,7 +100,7 @@ class Retry:
                         yield burst
             except UpstreamError as exc:
                 failed += 1
-                if has_begun or (wait_s := self._wait_s(exc, failed, began_s)) is None:
+                if has_begun or (wait_s := self._wait_s(exc, request.target, failed, began_s)) is None:
                     raise
             else:
                 return
@@ -111,16 +115,19 @@ class Retry:
                 return await self._inner.embed(request)
             except UpstreamError as exc:
                 failed += 1
-                if (wait_s := self._wait_s(exc, failed, began_s)) is None:
+                if (wait_s := self._wait_s(exc, request.target, failed, began_s)) is None:
                     raise
             await self._sleep(wait_s)
 
-    def _wait_s(self, exc: UpstreamError, failed: int, began_s: float) -> float | None:
+    def _wait_s(self, exc: UpstreamError, target: Target, failed: int, began_s: float) -> float | None:
         """Seconds to wait; None: it is not tried again."""
         if not exc.retryable or failed > self._backoff.max_retries:
             return None
         wait_s = self._backoff.wait_s(failed, exc.retry_after_s, self._draw())
         if self._clock_s() - began_s + wait_s > self._backoff.deadline_s:
+            return None
+        blocked = self._blocks(target)
+        if blocked is not None and wait_s < (blocked.retry_after_s or 0.0):
             return None
         log.info(
             "provider asked again",

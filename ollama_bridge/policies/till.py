@@ -1,6 +1,7 @@
 """Where limits and budgets are taken from, and given back to: one for all policies of a gateway."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -22,11 +23,13 @@ class Taken:
     Args:
         rates: Requests and tokens.
         drawers: Each gave `granted.amount` nano-dollars.
+        others: What calls under way in this process held of each before.
     """
 
     granted: Granted
     rates: tuple[Rate, ...]
     drawers: tuple[Drawer, ...]
+    others: tuple[int, ...]
 
 
 class Till:
@@ -43,6 +46,8 @@ class Till:
         self._hour = 0
         self._drawers: dict[str, tuple[Account, tuple[Drawer, ...]]] = {}  # of that hour
         self._noticed: dict[tuple[str, str], float] = {}
+        self._under_way: Counter[str] = Counter()
+        """Nano-dollars of each purse that calls of this process have reserved and not settled."""
 
     async def take(
         self,
@@ -71,10 +76,13 @@ class Till:
         purses = [drawer.purse for drawer in drawers]
         answer = await self.store.take(rates, purses, wanted=wanted, least=least)
         if isinstance(answer, Granted):
-            return Taken(answer, rates, drawers)
+            others = tuple(self._under_way[purse.key] for purse in purses)
+            self._under_way.update(dict.fromkeys((purse.key for purse in purses), answer.amount))
+            return Taken(answer, rates, drawers, others)
         if isinstance(answer.by, Rate):
             raise owner(limits, answer.by).refusal(answer.by, answer.retry_after_s, now_s)
-        raise self._empty(drawers, answer, least, now_s)
+        drawer = next(one for one in drawers if one.purse.key == answer.by.key)
+        raise await self._empty(drawer, answer, least, now_s)
 
     def settle(self, taken: Taken, *, tokens: int, nusd: int = 0) -> None:
         """Give back what was not needed, or take what was needed more."""
@@ -90,10 +98,11 @@ class Till:
         purses = [drawer.purse for drawer in taken.drawers]
         if rates or purses:
             self.store.settle(granted, rates, purses, nusd - granted.amount)
-        for drawer, spent in zip(taken.drawers, granted.spent, strict=False):
-            left_over = spent - granted.amount + nusd
-            if left_over >= drawer.account.budget.warn_at * drawer.purse.limit:
-                self._notice("budget nearly used up", drawer, spent_usd=usd(left_over))
+        for drawer, spent, others in zip(taken.drawers, granted.spent, taken.others, strict=False):
+            self._done(drawer.purse.key, granted.amount)
+            all_spent = max(spent - granted.amount - others, 0) + nusd
+            if all_spent >= drawer.account.budget.warn_at * drawer.purse.limit:
+                self._notice("budget nearly used up", drawer, spent_usd=usd(all_spent))
 
     def drawers(self, accounts: Sequence[Account], now_s: float) -> tuple[Drawer, ...]:
         """What all of these hold their money in at this time."""
@@ -109,10 +118,20 @@ class Till:
             found += known[1]
         return tuple(found)
 
-    def _empty(self, drawers: Sequence[Drawer], refused: Refused, least: int, now_s: float) -> Exception:
-        drawer = next(one for one in drawers if one.purse.key == refused.by.key)
-        self._notice("budget used up", drawer)
-        return drawer.refusal(refused, least, now_s)
+    async def _empty(self, drawer: Drawer, refused: Refused, least: int, now_s: float) -> Exception:
+        (spent,) = await self.store.spent([drawer.purse])
+        limit, held = drawer.purse.limit, self._under_way[drawer.purse.key]
+        is_held = least <= limit - spent + held
+        if least > limit:
+            self._notice("a call costs more than a budget holds", drawer, costs_usd=usd(least))
+        elif not is_held:
+            self._notice("budget used up", drawer, spent_usd=usd(max(spent - held, 0)))
+        return drawer.refusal(refused, least, now_s, is_held=is_held)
+
+    def _done(self, key: str, amount: int) -> None:
+        self._under_way[key] -= amount
+        if not self._under_way[key]:
+            del self._under_way[key]
 
     def _notice(self, what: str, drawer: Drawer, **more: str) -> None:
         """Log it, once for each purse."""

@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from ollama_bridge.allowances import NUSD_PER_USD
-from ollama_bridge.errors import BridgeError, UpstreamError
+from ollama_bridge.errors import BridgeError, RateLimited, UpstreamError
 from ollama_bridge.record import CallRecord
 from ollama_bridge.server.connection import ClientLeft
 from ollama_bridge.server.dialects import dialect_of
@@ -31,6 +31,13 @@ RECORD: Final = web.RequestKey("record", CallRecord)
 
 SHOWN: Final = 200
 """Characters of what a client chose, in a line of the log."""
+
+PROBES: Final = frozenset({"/health", "/v1/health", "/metrics"})
+"""Asked by programs every few seconds, for ever: as long as all is well, no line of the log at its usual level."""
+
+_PATIENCE_S: Final = 60.0
+"""Seconds that a client may wait by itself. Anthropic's SDK sleeps as long as `Retry-After` says, be it until the next
+month, and shows nothing meanwhile, unless it is told not to ask again."""
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +70,8 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
         return response
     finally:
         named = {"model": request[MODEL][:SHOWN]} if MODEL in request else {}
-        log.info(
+        tell = log.debug if request.path in PROBES and status == 200 else log.info
+        tell(
             "request",
             method=request.method,
             path=request.path[:SHOWN],
@@ -76,7 +84,7 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
 
 def _said_of(record: CallRecord) -> dict[str, object]:
     """What the log says of a call beside its status; nothing that goes without saying."""
-    said: dict[str, object] = {}
+    said: dict[str, object] = {"client": record.client} if record.key else {}
     if record.outcome == "answered" or record.first_ms is not None:
         said["answered_by"] = record.model or record.asked
     if record.provider:
@@ -96,9 +104,11 @@ def _said_of(record: CallRecord) -> dict[str, object]:
 
 
 def note(exc: BridgeError) -> None:
-    """Log a provider's failure; a client's mistake is its own business."""
+    """Log a provider's failure, and a limit of the operator's; a client's mistake is its own business."""
     if isinstance(exc, UpstreamError):
         log.warning("no answer", error=exc.summary)
+    elif isinstance(exc, RateLimited):
+        log.info("refused", reason=exc.summary)
 
 
 def internal_error(exc: Exception) -> BridgeError:
@@ -112,8 +122,11 @@ def error(exc: BridgeError, request: web.Request) -> web.Response:
     """The error with its status, as the clients of the request's surface expect it."""
     dialect = dialect_of(request.path)
     headers = {"Content-Type": dialect.error_type(exc, request.get(STREAM, False))}
-    if exc.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after_s)))
+    wait_s = exc.retry_after_s
+    if wait_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
+    if wait_s > _PATIENCE_S if wait_s is not None else isinstance(exc, RateLimited):
+        headers["x-should-retry"] = "false"
     return web.Response(status=exc.status, headers=headers, body=dialect.error_body(exc))
 
 
