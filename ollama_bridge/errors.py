@@ -11,7 +11,8 @@
     │   ├── UpstreamRejected        502  it understood and refused (bad key 502, bad parameter 400, unknown model 404)
     │   │   └── ContextOverflow     400  the conversation is longer than the model can read
     │   ├── UpstreamBusy            503  mostly retryable: overloaded (503) or rate limited (429)
-    │   ├── UpstreamUnreachable     502  mostly retryable: no connection, or silence (504)
+    │   ├── UpstreamUnreachable     502  mostly retryable: no connection
+    │   │   └── UpstreamSilent      504  it was asked, and said nothing
     │   ├── UpstreamBroken          502  mostly retryable: the reply was cut off or made no sense
     │   └── CircuitOpen             503  we stopped asking for a while
     └── ConfigError                 the operator's fault; only ever raised before serving
@@ -186,6 +187,12 @@ class UpstreamUnreachable(UpstreamError):
     """No connection to the provider, or it fell silent."""
 
     default_retryable = True
+
+
+class UpstreamSilent(UpstreamUnreachable):
+    """The provider has the request and says nothing more: it may have worked on it, and want money for that."""
+
+    default_status = 504
 
 
 class UpstreamBroken(UpstreamError):

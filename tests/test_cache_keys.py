@@ -96,6 +96,7 @@ COUNTS = {
         "context_length": 1,
         "name": "n:latest",
         "prompt_cache": True,
+        "window": 1,
     },
     Rules: {
         "api": "responses",

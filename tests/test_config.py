@@ -334,6 +334,38 @@ def test_a_bad_variable_is_named(refusal, variable):
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:plain/secret@host:6379",
+        "redis://:plain#secret@host:6379",
+        "redis://:123?secret@host",
+        "redis://me:123#secret@host:6379/0",
+        "redis://host:99999",
+        "redis://host:0",
+        "redis://:6379",
+    ],
+)
+def test_a_store_whose_password_would_be_taken_for_its_host_is_refused(refusal, url):
+    """With what to write instead; a part of a password that is read as an address would be logged as one."""
+    message = refusal(f"state: '{url}'")
+    assert "in a password, write / ? # @ : as %2F" in message
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:plain%2Fsecret@host",
+        "redis://host/0?password=plain/secret",
+        "unix://:plain%2Fsecret@/run/r.sock",
+    ],
+)
+def test_the_password_of_a_store_is_a_secret(load, url):
+    """Wherever it stands in the address: no log may show it."""
+    assert "plain/secret" in load(f"state: '{url}'").config.secrets()
+
+
+@pytest.mark.parametrize(
     "text",
     [
         f"providers: {{anthropic: {{api_key: [['{KEY}']]}}}}",

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ollama_bridge.store.shelf import Purse, Rate, Refused
+from ollama_bridge.store.shelf import Granted, Purse, Rate, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,16 @@ class Counts:
     previous_s: float
     current: int
     current_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What `Store.settle` was told."""
+
+    granted: Granted
+    rates: Sequence[Rate]
+    purses: Sequence[Purse]
+    amount: int
 
 
 def refused(rate: Rate, counts: Counts) -> Refused:

@@ -9,20 +9,19 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
 from ollama_bridge import sqlitefile
-from ollama_bridge.store.arithmetic import negative
+from ollama_bridge.store.arithmetic import Settlement, negative
+from ollama_bridge.store.lane import Errand, Lane
 from ollama_bridge.store.shelf import Granted, Purse, Rate, Refused
 
 if TYPE_CHECKING:
-    from ollama_bridge.store.tables import Settlement, Tables
+    from ollama_bridge.store.tables import Tables
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +29,9 @@ Result = TypeVar("Result")
 
 BUSY_S: Final = 5.0
 """Seconds to wait for other workers, who take a tenth of a millisecond each."""
+
+SETTLE_S: Final = 0.005
+"""Seconds that a settlement waits for a take to go along with: two transactions cost nearly twice as much as one."""
 
 _AGAIN_S: Final = 0.002  # at most, until the next look whether they are done
 
@@ -47,28 +49,29 @@ class EmbeddedStore:
         self._clock_s = clock_s
         self._tables: Tables | None = None
         self._in_memory = False
-        self._closed = False
         self._waiting: deque[Settlement] = deque()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._flushing: asyncio.TimerHandle | None = None
+        self._lane = Lane("store")
+        self._closed = False
 
     async def take(
         self, rates: Sequence[Rate], purses: Sequence[Purse], *, wanted: int = 0, least: int = 0
     ) -> Granted | Refused:
         """See `Store.take`."""
-        taking = self._thread.submit(self._take, rates, purses, wanted, least)
+        taking = Errand(lambda: self._take(rates, purses, wanted, least))
+        self._lane.put(taking)
         try:
-            return await asyncio.wrap_future(taking)
+            return await taking.done()
         except asyncio.CancelledError:
-            taking.add_done_callback(partial(self._give_back, rates, purses))
+            with suppress(RuntimeError):  # closed: what nobody gives back stays taken
+                self._lane.put(lambda: self._give_back(rates, purses, taking.result))
             raise
 
     def settle(self, granted: Granted, rates: Sequence[Rate], purses: Sequence[Purse], amount: int) -> None:
         """See `Store.settle`."""
-        from ollama_bridge.store.tables import Settlement  # noqa: PLC0415 - `take` has loaded it, in the thread
-
         self._waiting.append(Settlement(granted, rates, purses, amount))
-        if len(self._waiting) == 1:  # else somebody is on the way, who takes this along
-            self._submit_flush()
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_later(SETTLE_S, self._submit_flush)
 
     async def spent(self, purses: Sequence[Purse]) -> tuple[int, ...]:
         """See `Store.spent`."""
@@ -90,44 +93,48 @@ class EmbeddedStore:
         """Write what is still to be written, and close the file."""
         if not self._closed:
             self._closed = True
-            self._thread.submit(self._close)
-        await asyncio.to_thread(self._thread.shutdown)
+            if self._flushing is not None:
+                self._flushing.cancel()
+            self._lane.put(self._close)
+        await self._lane.end()
 
     async def _done(self, work: "Callable[[Tables], Result]") -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._worked, work)
+        def after_what_waits() -> Result:
+            self._flush()
+            return self._worked(work)
+
+        return await self._lane.do(after_what_waits)
 
     def _submit_flush(self) -> None:
-        with suppress(RuntimeError):  # closed: what nobody has settled stays taken
-            self._thread.submit(self._flush)
-
-    def _give_back(
-        self, rates: Sequence[Rate], purses: Sequence[Purse], taken: "Future[Granted | Refused]"
-    ) -> None:
-        """Whoever took this is gone."""
-        from ollama_bridge.store.tables import Settlement  # noqa: PLC0415 - as above
-
-        if taken.cancelled() or taken.exception() or not isinstance(granted := taken.result(), Granted):
-            return
-        self._waiting.append(Settlement(granted, negative(rates), purses, -granted.amount))
-        self._submit_flush()
+        self._flushing = None
+        if self._waiting:
+            with suppress(RuntimeError):  # closed: what nobody has settled stays taken
+                self._lane.put(self._flush)
 
     # What follows runs in the store's thread.
 
     def _take(
         self, rates: Sequence[Rate], purses: Sequence[Purse], wanted: int, least: int
     ) -> Granted | Refused:
-        from ollama_bridge.store.tables import NotEnough  # noqa: PLC0415 - a tenth of a second
+        settlements = self._settlements()
+        return self._worked(lambda tables: tables.take(rates, purses, wanted, least, settlements))
 
-        try:
-            return self._worked(lambda tables: tables.take(rates, purses, wanted, least))
-        except NotEnough as exc:
-            return exc.refused
+    def _give_back(
+        self, rates: Sequence[Rate], purses: Sequence[Purse], taken: Granted | Refused | None
+    ) -> None:
+        """Whoever took this is gone."""
+        if isinstance(taken, Granted):
+            self._waiting.append(Settlement(taken, negative(rates), purses, -taken.amount))
+            self._flush()
+
+    def _settlements(self) -> list[Settlement]:
+        settlements: list[Settlement] = []
+        while self._waiting:
+            settlements.append(self._waiting.popleft())
+        return settlements
 
     def _flush(self) -> None:
-        settlements: list[Settlement] = []
-        while self._waiting:  # until there are none: who puts one behind others relies on us to see it
-            settlements.append(self._waiting.popleft())
-        if settlements:
+        if settlements := self._settlements():
             self._worked(lambda tables: tables.settle(settlements))
 
     def _close(self) -> None:
@@ -143,9 +150,7 @@ class EmbeddedStore:
         until_s = time.monotonic() + BUSY_S
         while True:
             try:
-                tables = self._opened()
-                with sqlitefile.transaction(tables.connection):
-                    return work(tables)
+                return self._opened().whole(work)
             except (sqlite3.Error, OSError) as exc:
                 if sqlitefile.is_busy(exc) and time.monotonic() < until_s:
                     time.sleep(random.uniform(0, _AGAIN_S))  # noqa: S311 - so that two do not meet again and again

@@ -1,17 +1,20 @@
 """What is done to the embedded store's tables, inside a transaction of its caller and in its thread."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Final, TypeVar
 
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from ollama_bridge.sqlitefile import transaction
 from ollama_bridge.store import windows
-from ollama_bridge.store.arithmetic import Counts, empty, refused
+from ollama_bridge.store.arithmetic import Counts, Settlement, empty, refused
 from ollama_bridge.store.shelf import Granted, Purse, Rate, Refused
 from ollama_bridge.store.windows import Window, Windows
+
+Result = TypeVar("Result")
 
 VERSION: Final = 1
 """Of the tables; a file of another one is left alone."""
@@ -29,35 +32,15 @@ CREATE TABLE IF NOT EXISTS shelf (
 _PRUNE_S: Final = 60.0
 _GRACE_S: Final = 86_400.0  # a clock that errs by less makes nobody forget what was spent
 
-_SPENT: Final = "SELECT spent FROM purse WHERE key = ?"
-_SPEND: Final = """
-INSERT INTO purse (key, spent, until_s) VALUES (?1, max(0, ?2), ?3)
-ON CONFLICT (key) DO UPDATE SET spent = max(0, spent + ?2)
-"""
+_MOST_REMEMBERED: Final = 4096  # purses
+
+_SPEND: Final = "INSERT OR REPLACE INTO purse (key, spent, until_s) VALUES (?, ?, ?)"
 _GET: Final = "SELECT value FROM shelf WHERE key = ? AND until_s > ?"
 _PUT: Final = "INSERT OR REPLACE INTO shelf (key, value, until_s) VALUES (?, ?, ?)"
 _CLAIM: Final = """
 INSERT INTO shelf (key, value, until_s) VALUES (?1, x'', ?2)
 ON CONFLICT (key) DO UPDATE SET value = x'', until_s = ?2 WHERE until_s <= ?3
 """
-
-
-class NotEnough(Exception):
-    """Nothing may be taken: roll back, and say so."""
-
-    def __init__(self, refused: Refused) -> None:
-        super().__init__()
-        self.refused = refused
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What `Store.settle` was told."""
-
-    granted: Granted
-    rates: Sequence[Rate]
-    purses: Sequence[Purse]
-    amount: int
 
 
 class Tables:
@@ -68,45 +51,55 @@ class Tables:
         self._clock_s = clock_s
         self._windows = Windows(connection)
         self._limiter = SlidingWindowCounterRateLimiter(self._windows)
+        self._window = lru_cache(maxsize=1024)(Window)
         self._prune_at_s = 0.0
+        self._spent_of: dict[str, int] = {}
+        self._seen = -1
 
-    def take(self, rates: Sequence[Rate], purses: Sequence[Purse], wanted: int, least: int) -> Granted:
-        """See `Store.take`.
+    def whole(self, work: "Callable[[Tables], Result]") -> Result:
+        """What `work` returns, done whole or not at all."""
+        try:
+            with transaction(self.connection):
+                return work(self)
+        except BaseException:
+            self._forget()  # what is remembered of it is not so
+            raise
 
-        Raises:
-            NotEnough: One of them does not hold enough, and what was taken of others has to be rolled back.
-        """
-        now_s = self._begun()
-        for rate in rates:
-            if not self._limiter.hit(Window(rate.limit, rate.window_s), rate.key, cost=rate.cost):
-                raise NotEnough(refused(rate, self._counts(rate)))
-        spent = self.spent(purses)
-        amount = wanted
-        for purse, gone in zip(purses, spent, strict=True):
-            left = max(0, purse.limit - gone)
-            if left < min(least, wanted):
-                raise NotEnough(empty(purse, left, least, now_s))
-            amount = min(amount, left)
-        for purse in purses:
-            self._spend(purse, amount)
-        return Granted(amount, tuple(gone + amount for gone in spent), now_s)
+    def take(
+        self,
+        rates: Sequence[Rate],
+        purses: Sequence[Purse],
+        wanted: int,
+        least: int,
+        settlements: Sequence[Settlement] = (),
+    ) -> Granted | Refused:
+        """See `Store.take`; before it `settlements` are made, whatever comes of it."""
+        # A statement costs more than all that is computed here: there are two, or four, however much is taken.
+        self._begun()
+        spent = self._read(rates, purses, settlements)
+        kept = self._settled(settlements, spent)
+        settled = self._windows.changed()
+        answer = self._taken(rates, purses, spent, wanted, least)
+        if isinstance(answer, Refused):
+            self._windows.restore(settled)
+        elif answer.amount:
+            kept |= {purse.key: purse for purse in purses}
+            for purse, gone in zip(purses, answer.spent, strict=True):
+                spent[purse.key] = gone
+        self._write(kept.values(), spent)
+        return answer
 
-    def settle(self, settlements: Iterable[Settlement]) -> None:
+    def settle(self, settlements: Sequence[Settlement]) -> None:
         """See `Store.settle`."""
         self._begun()
-        for one in settlements:
-            for rate in one.rates:
-                if rate.cost < 0:
-                    self._windows.give_back(rate.key, rate.window_s, -rate.cost, one.granted.at_s)
-                elif rate.cost:
-                    self._windows.incr(rate.key, rate.window_s, rate.cost)
-            for purse in one.purses:
-                self._spend(purse, one.amount)
+        spent = self._read((), (), settlements)
+        self._write(self._settled(settlements, spent).values(), spent)
 
     def spent(self, purses: Sequence[Purse]) -> tuple[int, ...]:
         """See `Store.spent`."""
-        rows = (self.connection.execute(_SPENT, (purse.key,)).fetchone() for purse in purses)
-        return tuple(row[0] if row else 0 for row in rows)
+        self._begun()
+        known = self._spent({purse.key for purse in purses})
+        return tuple(known[purse.key] for purse in purses)
 
     def get(self, key: str) -> bytes | None:
         """See `Store.get`."""
@@ -133,18 +126,87 @@ class Tables:
 
     def _begun(self) -> float:
         """The time of this transaction; now and then what nobody needs any more is deleted."""
+        # Each worker mostly meets its own numbers again, and SQLite says whether anybody else wrote meanwhile.
+        (seen,) = self.connection.execute("PRAGMA data_version").fetchone()
+        if seen != self._seen:
+            self._forget()
+            self._seen = seen
         now_s = self._windows.now_s = self._clock_s()
         if not self._prune_at_s - _PRUNE_S <= now_s < self._prune_at_s:
             self._prune_at_s = now_s + _PRUNE_S
+            self._forget()
             self._windows.prune()
             self.connection.execute("DELETE FROM purse WHERE until_s <= ?", (now_s - _GRACE_S,))
             self.connection.execute("DELETE FROM shelf WHERE until_s <= ?", (now_s,))
         return now_s
 
+    def _forget(self) -> None:
+        self._windows.forget()
+        self._spent_of.clear()
+
+    def _read(
+        self, rates: Sequence[Rate], purses: Sequence[Purse], settlements: Sequence[Settlement]
+    ) -> dict[str, int]:
+        """Read all that these are about; what is spent of each purse."""
+        self._windows.read({rate.key for rate in chain(rates, *(one.rates for one in settlements))})
+        return self._spent({purse.key for purse in chain(purses, *(one.purses for one in settlements))})
+
+    def _write(self, purses: Collection[Purse], spent: Mapping[str, int]) -> None:
+        self._windows.write()
+        if purses:
+            rows = [(purse.key, spent[purse.key], purse.until_s) for purse in purses]
+            self.connection.executemany(_SPEND, rows)
+            self._spent_of.update((key, amount) for key, amount, _ in rows)
+
+    def _settled(self, settlements: Iterable[Settlement], spent: dict[str, int]) -> dict[str, Purse]:
+        """Make them; the purses that are to be written."""
+        kept: dict[str, Purse] = {}
+        for one in settlements:
+            for rate in one.rates:
+                if rate.cost < 0:
+                    self._windows.give_back(rate.key, rate.window_s, -rate.cost, one.granted.at_s)
+                elif rate.cost:
+                    self._windows.incr(rate.key, rate.window_s, rate.cost)
+            if one.amount:
+                for purse in one.purses:
+                    kept[purse.key] = purse
+                    spent[purse.key] = max(0, spent[purse.key] + one.amount)
+        return kept
+
+    def _taken(
+        self,
+        rates: Sequence[Rate],
+        purses: Sequence[Purse],
+        spent: Mapping[str, int],
+        wanted: int,
+        least: int,
+    ) -> Granted | Refused:
+        """Take from the windows, and say how much there is in the purses."""
+        for rate in rates:
+            if not self._limiter.hit(self._window(rate.limit, rate.window_s), rate.key, cost=rate.cost):
+                return refused(rate, self._counts(rate))
+        amount, needed, now_s = wanted, min(least, wanted), self._windows.now_s
+        for purse in purses:
+            left = max(0, purse.limit - spent[purse.key])
+            if left < needed:
+                return empty(purse, left, least, now_s)
+            amount = min(amount, left)
+        return Granted(amount, tuple(spent[purse.key] + amount for purse in purses), now_s)
+
+    def _spent(self, keys: Collection[str]) -> dict[str, int]:
+        if missing := [key for key in keys if key not in self._spent_of]:
+            if len(self._spent_of) > _MOST_REMEMBERED:
+                self._spent_of.clear()
+                missing = list(keys)
+            self._spent_of.update(dict.fromkeys(missing, 0))
+            self._spent_of.update(self.connection.execute(_found(len(missing)), missing))
+        return {key: self._spent_of[key] for key in keys}
+
     def _counts(self, rate: Rate) -> Counts:
         previous, previous_s, current, forgotten_s = self._windows.get_sliding_window(rate.key, rate.window_s)
         return Counts(previous, previous_s, current, forgotten_s - rate.window_s)
 
-    def _spend(self, purse: Purse, amount: int) -> None:
-        if amount:
-            self.connection.execute(_SPEND, (purse.key, amount, purse.until_s))
+
+@lru_cache(maxsize=64)
+def _found(count: int) -> str:
+    return f"SELECT key, spent FROM purse WHERE key IN ({','.join('?' * count)})"  # noqa: S608 - question marks

@@ -5,7 +5,9 @@ Importing this takes a tenth of a second, and is for a thread.
 
 import math
 import sqlite3
-from typing import Final
+from collections.abc import Collection
+from functools import lru_cache
+from typing import Final, TypeAlias
 
 from limits import RateLimitItemPerSecond
 from limits.storage import SlidingWindowCounterSupport, Storage
@@ -18,8 +20,15 @@ CREATE TABLE IF NOT EXISTS rate (
 """
 """`number`: windows of this length since the epoch; `current` was taken in it, `previous` in the one before."""
 
-_FIND: Final = "SELECT number, previous, current FROM rate WHERE key = ? AND window_s = ?"
 _KEEP: Final = "INSERT OR REPLACE INTO rate (key, window_s, number, previous, current) VALUES (?, ?, ?, ?, ?)"
+
+_MOST_KNOWN: Final = 4096  # keys whose rows are remembered
+
+Place: TypeAlias = tuple[str, int]
+"""A key, and the length of its window in seconds."""
+
+Row: TypeAlias = tuple[int, int, int]
+"""The number of the window, and units in the one before and in this one."""
 
 
 class Window(RateLimitItemPerSecond):
@@ -33,7 +42,8 @@ class Window(RateLimitItemPerSecond):
 class Windows(Storage, SlidingWindowCounterSupport):
     """Windows that begin at whole multiples of their length since the epoch.
 
-    The transaction is its caller's, and so is the time: set `now_s` before anything else.
+    The transaction is its caller's, and so is the time: set `now_s` before anything else. What is counted between
+    `read` and `write` is counted in memory, and what is read is remembered, until `forget`.
     """
 
     STORAGE_SCHEME = None
@@ -42,18 +52,51 @@ class Windows(Storage, SlidingWindowCounterSupport):
         super().__init__()
         self.now_s = 0.0
         self._connection = connection
+        self._rows: dict[Place, Row] = {}
+        self._known: set[str] = set()
+        self._changed: dict[Place, Row] = {}
 
     @property
     def base_exceptions(self) -> type[Exception]:
         """What it raises when the disk fails."""
         return sqlite3.Error
 
+    def read(self, keys: Collection[str]) -> None:
+        """Look up all windows of those keys that are not known; what was counted and not written is forgotten."""
+        self._changed = {}
+        if missing := [key for key in keys if key not in self._known]:
+            if len(self._known) > _MOST_KNOWN:
+                self.forget()
+                missing = list(keys)
+            found = self._connection.execute(_found(len(missing)), missing)
+            self._rows.update(((key, window_s), (*row,)) for key, window_s, *row in found)
+            self._known.update(missing)
+
+    def forget(self) -> None:
+        """Somebody else may have counted."""
+        self._rows, self._changed = {}, {}
+        self._known.clear()
+
+    def write(self) -> None:
+        """Write what was counted."""
+        if self._changed:
+            self._connection.executemany(_KEEP, [(*place, *row) for place, row in self._changed.items()])
+            self._rows.update(self._changed)
+
+    def changed(self) -> dict[Place, Row]:
+        """What is counted and not written so far, for `restore`."""
+        return self._changed.copy()
+
+    def restore(self, changed: dict[Place, Row]) -> None:
+        """Count no more than that."""
+        self._changed = changed
+
     def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         """Take `amount`, if there is as much left."""
         number, previous, current, left_s = self._counts(key, expiry)
         if math.floor(previous * left_s / expiry + current) + amount > limit:
             return False
-        self._connection.execute(_KEEP, (key, expiry, number, previous, current + amount))
+        self._changed[key, expiry] = number, previous, current + amount
         return True
 
     def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
@@ -63,12 +106,13 @@ class Windows(Storage, SlidingWindowCounterSupport):
 
     def clear_sliding_window(self, key: str, expiry: int) -> None:
         """Forget one."""
+        self.forget()
         self._connection.execute("DELETE FROM rate WHERE key = ? AND window_s = ?", (key, expiry))
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Take `amount`, however little is left."""
         number, previous, current, _ = self._counts(key, expiry)
-        self._connection.execute(_KEEP, (key, expiry, number, previous, current + amount))
+        self._changed[key, expiry] = number, previous, current + amount
         return current + amount
 
     def give_back(self, key: str, expiry: int, amount: int, at_s: float) -> None:
@@ -79,12 +123,12 @@ class Windows(Storage, SlidingWindowCounterSupport):
                 current = max(0, current - amount)
             case 1:
                 previous = max(0, previous - amount)
-        self._connection.execute(_KEEP, (key, expiry, number, previous, current))
+        self._changed[key, expiry] = number, previous, current
 
     def get(self, key: str) -> int:
         """Units in the current windows of this key."""
-        rows = self._connection.execute("SELECT window_s FROM rate WHERE key = ?", (key,)).fetchall()
-        return sum(self._counts(key, window_s)[2] for (window_s,) in rows)
+        self.read((key,))
+        return sum(self._counts(*place)[2] for place in self._rows if place[0] == key)
 
     def get_expiry(self, key: str) -> float:
         """When the last of its windows ends."""
@@ -97,20 +141,23 @@ class Windows(Storage, SlidingWindowCounterSupport):
 
     def reset(self) -> int:
         """Forget all."""
+        self.forget()
         return self._connection.execute("DELETE FROM rate").rowcount
 
     def clear(self, key: str) -> None:
         """Forget all windows of a key."""
+        self.forget()
         self._connection.execute("DELETE FROM rate WHERE key = ?", (key,))
 
     def prune(self) -> None:
         """Forget what counts no more."""
+        self.forget()
         self._connection.execute("DELETE FROM rate WHERE (number + 2) * window_s <= ?", (self.now_s,))
 
     def _counts(self, key: str, expiry: int) -> tuple[int, int, int, float]:
         """Number of the window, units in the one before and in this one, seconds until it ends."""
         number, spent_s = divmod(self.now_s, expiry)
-        row = self._connection.execute(_FIND, (key, expiry)).fetchone()
+        row = self._changed.get((key, expiry)) or self._rows.get((key, expiry))
         if row is None:
             return int(number), 0, 0, expiry - spent_s
         found, previous, current = row
@@ -122,3 +169,9 @@ class Windows(Storage, SlidingWindowCounterSupport):
             case -1:  # the clock was put back a little: nothing of that window has passed
                 return found, previous, current, float(expiry)
         return int(number), 0, 0, expiry - spent_s
+
+
+@lru_cache(maxsize=64)
+def _found(count: int) -> str:
+    marks = ",".join("?" * count)
+    return f"SELECT key, window_s, number, previous, current FROM rate WHERE key IN ({marks})"  # noqa: S608 - question marks
