@@ -50,6 +50,15 @@ class BridgeError(Exception):
         """What a log may say of it: nothing that a client or a provider wrote."""
         return type(self).__name__
 
+    def anew(self, **changed: float | None) -> Self:
+        """The same once more, but for these attributes: for who remembers it, or raises it again.
+
+        What its traceback holds, the request among it, is not remembered.
+        """
+        made = type(self).__new__(type(self), *self.args)
+        made.__dict__.update(self.__dict__, **changed)
+        return made
+
     def append(self, words: str) -> None:
         """Put something behind the message."""
         self.args = (f"{self}{words}",)
@@ -158,12 +167,6 @@ class UpstreamError(BridgeError):
     def summary(self) -> str:
         """All but the provider's own words."""
         return self._summary
-
-    def anew(self, retry_after_s: float | None = None) -> Self:
-        """The same once more, with this wait: for who remembers it. Its traceback, which holds the request, is not."""
-        made = type(self).__new__(type(self), *self.args)
-        made.__dict__.update(self.__dict__, retry_after_s=retry_after_s)
-        return made
 
 
 class UpstreamRejected(UpstreamError):

@@ -143,7 +143,7 @@ class Config(Section):
             for provider in self.providers.values()
             for secret in (*provider.api_key, *provider.headers.values())
         )
-        state = urlsplit(self.state)
+        state = urlsplit(self.state)  # a Redis may also have its password behind the question mark
         passwords = (unquote(state.password or ""), *parse_qs(state.query).get("password", ()))
         return (
             *(secret.get_secret_value() for secret in (*own, *theirs)),
