@@ -20,7 +20,10 @@ Task: TypeAlias = Literal[
 
 ModelSize: TypeAlias = Literal["SMALL", "BIG"]
 
-USD: TypeAlias = Annotated[Decimal, Field(gt=0, allow_inf_nan=False, max_digits=18)]
+USD: TypeAlias = Annotated[Decimal, Field(gt=0, le=9_000_000, allow_inf_nan=False, max_digits=18)]
+"""Of a budget. Its nano-dollars are numbers that a Lua script in Redis counts exactly, which end at 2⁵³."""
+
+
 PricePerMillion: TypeAlias = Annotated[Decimal, Field(ge=0, allow_inf_nan=False, max_digits=18)]
 Rate: TypeAlias = Annotated[int, Field(gt=0, le=2**53)]
 

@@ -249,6 +249,7 @@ def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None =
         context_length,
         name,
         config.prompt_cache,
+        facts.context_length if facts.known else None,
     )
     return _signed(
         Model(

@@ -152,6 +152,7 @@ class Target:
         context_length: Tokens that it can read.
         name: The model as lists show it.
         prompt_cache: Whether the prompt is marked for the provider's cache, as the operator says; None: where it pays.
+        window: Tokens that the model is known to read, whatever the operator wants of it; None: nobody knows.
     """
 
     provider: str = ""
@@ -162,6 +163,7 @@ class Target:
     context_length: int = 32_768
     name: str = ""
     prompt_cache: bool | None = None
+    window: int | None = None
 
 
 def _ignore() -> None:

@@ -10,7 +10,7 @@ import gc
 import importlib
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -38,7 +38,7 @@ TAKE_OVER_S: Final = 5.0
 """Seconds for the other workers to take over what a client changed, before it is answered all the same."""
 
 USES_S: Final = 1.0
-"""Seconds for the other workers to tell which models they keep."""
+"""Seconds for the other workers to tell which models they keep, or what they have counted."""
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +99,11 @@ class Daemon:
         worker: Path | None = None,
     ) -> None:
         self._owns_process = owns_process
-        answers = {"take over": self._asked_to_take_over, "uses": self._asked_for_uses}
+        answers = {
+            "take over": self._asked_to_take_over,
+            "uses": self._asked_for_uses,
+            "metrics": self._asked_for_metrics,
+        }
         self._siblings = Siblings(worker, answers) if worker else None
         self._load = load
         self._watched = watched
@@ -184,6 +188,8 @@ class Daemon:
     async def _join(self, siblings: Siblings) -> None:
         """Become one of several: who asks any of them is answered the same."""
         self._gateway.shared.residency.elsewhere = partial(siblings.ask, "uses", within_s=USES_S)
+        metrics = self._gateway.shared.metrics
+        metrics.worker, metrics.elsewhere = siblings.name, partial(siblings.ask, "metrics", within_s=USES_S)
         await siblings.listen()
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: _Leash(self.stop), sys.stdin)
@@ -203,6 +209,10 @@ class Daemon:
 
     async def _asked_for_uses(self) -> Uses:
         return self._gateway.shared.residency.uses()
+
+    async def _asked_for_metrics(self) -> tuple[str, Mapping[str, object]]:
+        metrics = self._gateway.shared.metrics
+        return metrics.worker, metrics.totals.rows()
 
     def _announce(self, config: Config) -> None:
         self._spawn(self._warm())

@@ -11,7 +11,8 @@
     │   ├── UpstreamRejected        502  it understood and refused (bad key 502, bad parameter 400, unknown model 404)
     │   │   └── ContextOverflow     400  the conversation is longer than the model can read
     │   ├── UpstreamBusy            503  mostly retryable: overloaded (503) or rate limited (429)
-    │   ├── UpstreamUnreachable     502  mostly retryable: no connection, or silence (504)
+    │   ├── UpstreamUnreachable     502  mostly retryable: no connection
+    │   │   └── UpstreamSilent      504  it was asked, and said nothing
     │   ├── UpstreamBroken          502  mostly retryable: the reply was cut off or made no sense
     │   └── CircuitOpen             503  we stopped asking for a while
     └── ConfigError                 the operator's fault; only ever raised before serving
@@ -48,6 +49,15 @@ class BridgeError(Exception):
     def summary(self) -> str:
         """What a log may say of it: nothing that a client or a provider wrote."""
         return type(self).__name__
+
+    def anew(self, **changed: float | None) -> Self:
+        """The same once more, but for these attributes: for who remembers it, or raises it again.
+
+        What its traceback holds, the request among it, is not remembered.
+        """
+        made = type(self).__new__(type(self), *self.args)
+        made.__dict__.update(self.__dict__, **changed)
+        return made
 
     def append(self, words: str) -> None:
         """Put something behind the message."""
@@ -158,12 +168,6 @@ class UpstreamError(BridgeError):
         """All but the provider's own words."""
         return self._summary
 
-    def anew(self, retry_after_s: float | None = None) -> Self:
-        """The same once more, with this wait: for who remembers it. Its traceback, which holds the request, is not."""
-        made = type(self).__new__(type(self), *self.args)
-        made.__dict__.update(self.__dict__, retry_after_s=retry_after_s)
-        return made
-
 
 class UpstreamRejected(UpstreamError):
     """The provider understood the request and refused it."""
@@ -186,6 +190,12 @@ class UpstreamUnreachable(UpstreamError):
     """No connection to the provider, or it fell silent."""
 
     default_retryable = True
+
+
+class UpstreamSilent(UpstreamUnreachable):
+    """The provider has the request and says nothing more: it may have worked on it, and want money for that."""
+
+    default_status = 504
 
 
 class UpstreamBroken(UpstreamError):

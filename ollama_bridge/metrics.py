@@ -4,10 +4,12 @@ Keys hold names of the configuration and fixed words, nothing that a client or a
 sums as there are models.
 """
 
+import copy
 from bisect import bisect_left
 from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, TypeAlias
 
 from ollama_bridge.record import CallRecord
 
@@ -57,12 +59,38 @@ class Totals:
     cost_nusd: dict[Who, int] = field(default_factory=lambda: defaultdict(int))
     cached: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
 
+    def rows(self) -> dict[str, list[list[Any]]]:
+        """The same as JSON can hold it: of each sum its key and its value."""
+        return {
+            each.name: [[*key, value] for key, value in getattr(self, each.name).items()]
+            for each in fields(self)
+        }
+
+    @classmethod
+    def of(cls, rows: Mapping[str, Iterable[Iterable[Any]]]) -> "Totals":
+        """What `rows` became of, after its way through JSON."""
+        found = {name: {tuple(key): value for *key, value in some} for name, some in rows.items()}
+        found["times"] = {who: Times(**took) for who, took in found["times"].items()}
+        return cls(**found)
+
 
 class Metrics:
     """Counts every call that it is told of; handed on by a reload."""
 
     def __init__(self) -> None:
         self.totals = Totals()
+        self.worker = ""
+        """Which of several processes this is; empty: the only one."""
+        self.elsewhere: Callable[[], Awaitable[Iterable[tuple[str, Mapping[str, Any]]]]] | None = None
+        """Asks the other processes for who they are and their `rows`; None: there are none."""
+
+    async def everybodys(self) -> dict[str, Totals]:
+        """The sums of each process as they are now: together they would go down when one is started again."""
+        others = await self.elsewhere() if self.elsewhere else ()
+        return {
+            **{worker: Totals.of(rows) for worker, rows in others},
+            self.worker: copy.deepcopy(self.totals),
+        }
 
     def __call__(self, record: CallRecord) -> None:
         """Count one call that has ended."""

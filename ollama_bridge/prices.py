@@ -176,6 +176,38 @@ def look_up(kind: str, base_url: str | None, model_id: str) -> Quote:
     return _unknown
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a target costs, for people.
+
+    Args:
+        quote: What it costs.
+        said_by: Who says it: `models[].price`, `genai-prices`, `ollama-bridge` (a row of ours), or `free`: it runs on
+            this machine or network; empty: nobody.
+    """
+
+    quote: Quote
+    said_by: str
+
+    def per_million(self, now_s: float) -> dict[str, float]:
+        """USD per million tokens of a short prompt, by their keys in `models[].price`; empty: nobody knows."""
+        if (tariff := self.quote(now_s)) is None:
+            return {}
+        return {key: getattr(tariff.steps[0][1], key) / _PER_USD_PER_MILLION for key in Price.model_fields}
+
+
+def price_of(kind: str, base_url: str | None, model_id: str, price: Price | None) -> Found:
+    """What a target costs, and who says so; arguments as for `told` and `look_up`."""
+    quote = told(kind, price) or look_up(kind, base_url, model_id)
+    if price is not None:
+        return Found(quote, "models[].price")
+    if quote is _unknown:
+        return Found(quote, "")
+    if quote is _free:
+        return Found(quote, "free")
+    return Found(quote, "genai-prices" if isinstance(quote, _Timetable) else "ollama-bridge")
+
+
 def is_near(base_url: str) -> bool:
     """Whether it is on this machine or in its network: nobody there sends a bill."""
     host = (urlsplit(base_url).hostname or "").rstrip(".")

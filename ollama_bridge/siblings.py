@@ -29,6 +29,11 @@ class Siblings:
         self._answers = answers
         self._server: asyncio.Server | None = None
 
+    @property
+    def name(self) -> str:
+        """Of this worker, as the log has it."""
+        return self._path.stem
+
     async def listen(self) -> None:
         """Answer from now on."""
         self._path.unlink(missing_ok=True)  # of a worker that died in this one's place

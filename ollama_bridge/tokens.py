@@ -54,8 +54,8 @@ class Prompt:
 
     Args:
         likely: Tokens, at least 1.
-        most: Tokens that it does not exceed: no tokeniser makes more than one of a byte. It cannot be longer than what
-            the model reads either; but of a model that nobody knows, that is a guess.
+        most: Tokens that it does not exceed: no tokeniser makes more than one of a byte. Where it is known how much
+            the model reads, it cannot be longer either.
     """
 
     likely: int
@@ -99,7 +99,12 @@ def call_bytes(call: ToolCall) -> int:
 def _prompt(request: ChatRequest | EmbedRequest, written: int, *, likely: int, most: int) -> Prompt:
     """So many bytes, and around them so many tokens, likely and at most."""
     most += written
-    most = min(most, max(request.target.context_length, most // 2))
+    window = request.target.window
+    if window is not None and isinstance(
+        request, ChatRequest
+    ):  # each of many texts to embed has a window to itself
+        # Windows grow: at two bytes a token, which hardly a text has, the provider's own refusal is not counted on.
+        most = min(most, max(window, most // 2))
     return Prompt(max(1, likely + written // BYTES_PER_TOKEN), most)
 
 

@@ -27,9 +27,6 @@ from ollama_bridge.sd_notify import notify, watchdog
 WORKER_VARIABLE: Final = "OLLAMA_BRIDGE_WORKER"
 """Tells a process that it is a worker: its socket (`siblings`)."""
 
-METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""Where `prometheus_client` has processes put their numbers together."""
-
 _SOON_S: Final = 10.0
 """A worker that lives no longer has died at once."""
 _MOST_DEATHS: Final = 5
@@ -79,7 +76,7 @@ def supervise(arguments: Sequence[str], count: int, config: Config) -> int:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder for sockets and shared numbers that nobody else can open; gone afterwards."""
+    """A folder for sockets that nobody else can open; gone afterwards."""
     for base in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):  # noqa: S108 - made with mkdtemp
         if not base or len(os.fsencode(base)) > _LONGEST_PATH:
             continue
@@ -101,7 +98,7 @@ class Supervisor:
     Args:
         command: What starts one.
         count: How many.
-        folder: For their sockets and what they share.
+        folder: For their sockets.
         drain_s: Seconds that a worker's running answers get to end.
     """
 
@@ -121,7 +118,6 @@ class Supervisor:
 
     async def run(self) -> int:
         """Until told to stop, or given up; the exit code."""
-        (self._folder / "metrics").mkdir()
         listening = [self._listen(number) for number in self._numbers]
         pulse = asyncio.create_task(watchdog())
         care = asyncio.create_task(self._care())
@@ -192,14 +188,11 @@ class Supervisor:
         del self._processes[number]
         self._ready.discard(number)
         self._heard_s.pop(number, None)
-        for left in (self._folder / "metrics").glob(f"gauge_live*_{process.pid}.db"):
-            left.unlink(missing_ok=True)
         return code
 
     def _environment(self, number: int) -> Mapping[str, str]:
         environ = {name: value for name, value in os.environ.items() if name != "WATCHDOG_PID"}
         return {
-            METRICS_VARIABLE: str(self._folder / "metrics"),
             **environ,
             WORKER_VARIABLE: str(self._folder / f"{number}.worker"),
             "NOTIFY_SOCKET": str(self._path(number)),

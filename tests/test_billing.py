@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from types import SimpleNamespace
@@ -11,6 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from ollama_bridge.allowances import Budget, Price, Rates
+from ollama_bridge.backends.embedding import Limits as EmbedLimits
+from ollama_bridge.backends.embedding import embed_in_parts
 from ollama_bridge.chat import (
     ChatRequest,
     Embeddings,
@@ -22,7 +25,7 @@ from ollama_bridge.chat import (
     Target,
     Tool,
 )
-from ollama_bridge.errors import InvalidRequest, RateLimited, UpstreamBroken
+from ollama_bridge.errors import InvalidRequest, RateLimited, UpstreamBroken, UpstreamSilent
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_bridge.policies.billing import Billing
 from ollama_bridge.policies.client_limits import ClientLimits
@@ -206,6 +209,64 @@ async def test_who_leaves_before_it_begins_has_asked_all_the_same(till, clock):
         await task
     assert [charge.usage for charge in request.record.charges] == [Usage(measure(request).likely)]
     assert await spent(till, account) == measure(request).likely * 10_000
+
+
+async def test_who_is_silent_has_been_asked_all_the_same(till, clock):
+    """What a model thinks about until we give up is billed: the prompt at least."""
+    silence = UpstreamSilent("silent for 300 s", provider="acme", model="m-1")
+
+    async def embed(request):
+        raise silence
+
+    account = of_all(daily=1)
+    chats = billing(ScriptedBackend([silence]), till, clock, accounts=(account,))
+    embeddings = billing(SimpleNamespace(embed=embed), till, clock, accounts=(account,))
+    asked, embedded = asking("x" * 400), EmbedRequest("m", ("x" * 400,), target=TARGET)
+    with pytest.raises(UpstreamSilent):
+        await collect(chats.chat(asked))
+    with pytest.raises(UpstreamSilent):
+        await embeddings.embed(embedded)
+    tokens = measure(asked).likely + measure(embedded).likely
+    assert await spent(till, account) == tokens * 10_000
+
+
+async def test_parts_of_embeddings_that_nobody_gets_are_billed_too(till, clock):
+    """One that is answered, and one under way, when a third fails: each attempt at all of them has its price."""
+    others = asyncio.Barrier(3)
+
+    async def part(request):
+        if request.inputs == ("slow",):
+            await others.wait()
+            await asyncio.Event().wait()
+        if request.inputs == ("bad",):
+            await others.wait()
+            await answered.wait()
+            raise BROKEN
+        await others.wait()
+        answered.set()
+        return Embeddings([[1.0]], 7)
+
+    async def embed(request):
+        return await embed_in_parts(request, EmbedLimits(inputs=1), part)
+
+    account = of_all(daily=1)
+    answered = asyncio.Event()
+    request = EmbedRequest("m", ("counted", "slow", "bad"), target=TARGET)
+    with pytest.raises(UpstreamBroken):
+        await billing(SimpleNamespace(embed=embed), till, clock, accounts=(account,)).embed(request)
+    tokens = 7 + measure(replace(request, inputs=("slow",))).likely
+    assert [(each.usage, each.is_estimated) for each in request.record.charges] == [(Usage(tokens), True)]
+    assert await spent(till, account) == tokens * 10_000
+
+
+@pytest.mark.parametrize("said", [Usage(10**300, 10**300), Usage(-(10**9), -(10**9))])
+async def test_a_count_that_cannot_be_breaks_no_budget(till, clock, said):
+    """What is absurd is settled as the most, or as nothing: never less than that, and others are settled with it."""
+    account = of_all(daily=1)
+    for usage in (USED, said):
+        policy = billing(ScriptedBackend([Finish(usage=usage)]), till, clock, accounts=(account,))
+        await collect(policy.chat(asking()))
+    assert await spent(till, account) == (COST if said.input_tokens < 0 else COST + 2**53)
 
 
 async def test_an_answer_without_a_count_is_estimated(till, clock):
@@ -432,9 +493,14 @@ def test_the_bound_of_a_prompt_holds_all_that_is_sent():
     ):
         request = ChatRequest("m", **{"messages": bare.messages, "target": TARGET, **more})
         assert measure(request).most - least >= 200
-    assert measure(asking("x" * 40_000)).most == TARGET.context_length
-    assert measure(asking("x" * 400_000)).most >= 200_000  # what nobody knows may read more than we guess
+    known = replace(TARGET, window=32_000)
+    assert measure(asking("x" * 40_000, known)).most == 32_000
+    assert measure(asking("x" * 400_000, known)).most >= 200_000  # windows grow
+    assert (
+        measure(asking("x" * 40_000)).most >= 40_000
+    )  # the operator's `context_length` keeps nobody from reading
     assert measure(EmbedRequest("m", ("é" * 100, "x"), target=TARGET)).most >= 201
+    assert measure(EmbedRequest("m", ("x" * 30_000,) * 9, target=known)).most >= 270_000  # each has a window
 
 
 async def test_a_clients_own_limits(till):

@@ -133,13 +133,13 @@ async def test_instances_with_one_redis_share_it():
             upstream.only(**DOWN)
             for _ in range(5):
                 await chat(one)
-            await one._gateway.news._saying
-            await other._gateway.news.look()
+            await one._gateway.shared.news._saying
+            await other._gateway.shared.news.look()
             assert b"after 5 failures in a row; it is tried again in" in (await chat(other)).body
             assert len(upstream.requests) == 5
             for daemon in (one, other):
                 clocked(daemon)
-                for circuit in daemon._gateway.circuits:
+                for circuit in daemon._gateway.shared.circuits:
                     circuit.retry_at_s = 1000.0
             upstream.only(**WELL, hold=held)
             tasks = [asyncio.create_task(chat(daemon)) for daemon in (one, other) for _ in range(5)]
@@ -148,9 +148,9 @@ async def test_instances_with_one_redis_share_it():
             held.set()
             assert sorted([(await task).status for task in tasks]) == [200, *[503] * 9]
             assert len(upstream.requests) == 6
-            await asyncio.gather(one._gateway.news._saying, other._gateway.news.look())
-            await other._gateway.news.look()
-            await one._gateway.news.look()
+            await asyncio.gather(one._gateway.shared.news._saying, other._gateway.shared.news.look())
+            await other._gateway.shared.news.look()
+            await one._gateway.shared.news.look()
             assert {(await chat(daemon)).status for daemon in (one, other)} == {200}
 
 

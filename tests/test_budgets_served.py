@@ -40,7 +40,7 @@ def gateway(daemon):
 async def spent(daemon):
     """Of everybody, in all windows; the same in each."""
     book = await gateway(daemon)._book.of("m:latest")
-    till = gateway(daemon).till
+    till = gateway(daemon).shared.till
     purses = [drawer.purse for drawer in till.drawers(book.accounts, till._clock_s())]
     (nusd,) = set(await gateway(daemon).shared.store.spent(purses))
     return nusd
@@ -295,7 +295,7 @@ async def test_a_model_that_nobody_can_price_is_named_at_the_start():
     ):
         with capture_logs() as logs:
             async with running(Config(**config, budgets=budgets)) as daemon:
-                await gateway(daemon)._look_up_prices()
+                await gateway(daemon).warm()
                 if budgets:
                     refused = await ask(daemon.url, "POST", "/api/chat", question(model="odd"))
                     assert refused.status == 429

@@ -95,6 +95,8 @@ COUNTS = {
         "rules": Rules(prefill=False),
         "context_length": 1,
         "name": "n:latest",
+        "prompt_cache": True,
+        "window": 1,
     },
     Rules: {
         "api": "responses",
@@ -108,6 +110,8 @@ COUNTS = {
         "prefill": False,
         "forced_tools": False,
         "dimensions": range(1),
+        "continues": True,  # these two change prices and joints only, and no configuration changes them in passing
+        "cached_from": 1,
     },
 }
 """Another value of each field that can change the answer."""
@@ -120,6 +124,7 @@ IGNORED = {
         "target": TARGET,  # set behind the cache
         "progress": print,
         "key": 1,
+        "cache_key": "of the client",  # where the provider keeps the prompt
         "reuse": "renew",
         "record": CallRecord(request_id="1"),
     },

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 import ollama_bridge
 from ollama_bridge.cli import main
+from ollama_bridge.config import Config
 from ollama_bridge.config.file import Source, default_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -217,6 +219,37 @@ def test_one_model_is_shown_by_any_of_its_names(run, file):
     ]
 
 
+def test_one_model_is_shown_with_its_terms(run, file):
+    """Who answers in its place, what it costs and who says so, and how much of it may be had."""
+    file.write_text(
+        "providers:\n"
+        "  openai: {api_key: k, requests_per_minute: 50}\n"
+        "  far: {kind: openai, base_url: 'https://far.example/v1', api_key: k}\n"
+        "models:\n"
+        "  - {name: own, backend: far, price: {input: 1, output: 2.5}, budget: {daily: 5, instead: demo}}\n"
+        "  - {name: child, from: own, fallbacks: [demo], tokens_per_minute: 9, max_request_length: 10}\n"
+        "  - {name: unknown, backend: far}\n"
+        "  - {name: demo, backend: demo}\n"
+    )
+
+    def shown(name):
+        return json.loads(run("models", "show", name, "--json", "--config", file).stdout)
+
+    price = {"input": 1.0, "output": 2.5, "cached_read": 1.0, "cached_write": 1.0}
+    child = shown("child")
+    assert (child["price"], child["price_from"]) == (price, "models[].price")
+    assert (child["fallbacks"], child["budget"]) == (["demo"], {"daily": 5.0, "instead": "demo"})
+    assert (child["limits"], child["max_request_length"]) == ({"tokens_per_minute": 9}, 10)
+    listed = shown("gpt-4o")
+    assert (listed["price_from"], listed["provider_limits"]) == ("genai-prices", {"requests_per_minute": 50})
+    assert listed["price"]["output"] > listed["price"]["input"] > listed["price"]["cached_read"] > 0
+    assert (shown("demo")["price_from"], shown("demo")["price"]["output"]) == ("free", 0)
+    assert (shown("unknown")["price_from"], shown("unknown")["price"]) == ("", {})
+    text = run("models", "show", "own", "--config", file).stdout
+    assert re.search(r"^price +input 1, output 2\.5, cached_read 1, cached_write 1$", text, re.MULTILINE)
+    assert re.search(r"^budget +daily 5, instead demo$", text, re.MULTILINE)
+
+
 def test_models_are_changed_in_the_file(run, file):
     """Status goes to stderr; what is written is what the next command reads."""
     assert run("models", "disable", "fast", "demo", "--config", file).stdout == ""
@@ -302,6 +335,28 @@ def test_config_show_tells_each_value_and_its_origin_but_no_key(run, file):
         assert secret not in text + json.dumps(rows) + plain
 
 
+def test_config_show_tells_of_every_section_and_of_no_secret(run, file):
+    """What the keys and the address of Redis hold stays hidden; money is a number."""
+    file.write_text(
+        "limits: {key: {requests_per_minute: 7}}\nbudgets:\n  all:\n    daily: 2.50\n"
+        "clients: {laptop: a-key-of-mine}\nmodels: [{name: demo, backend: demo, price: {input: 1, output: 2}}]\n"
+    )
+    environ = {"REDIS_ADDR": "rediss://me:hushhush@far:1/2?password=hushhush", "MAX_RETRIES": "1"}
+    text = run("config", "show", "--origin", "--config", file, **environ).stdout
+    lines = dict(line.split(": ", 1) for line in text.splitlines())
+    for section, schema in Config.SECTIONS.items():
+        if section in {"server", "streaming", "reasoning", "retry", "breaker", "cache", "ledger", "routing"}:
+            assert {f"{section}.{key}" for key in schema.model_fields} <= lines.keys()
+    assert lines["retry.max_retries"] == "1  # environment MAX_RETRIES"
+    assert lines["limits.key.requests_per_minute"] == f"7  # {file}:1"
+    assert lines["budgets.all.daily"] == f"2.5  # {file}:4"
+    assert lines["clients.laptop"] == f"•••  # {file}:5"
+    assert lines["state"] == "rediss://me:•••@far:1/2?•••  # environment REDIS_ADDR"
+    assert lines["models[0].price"] == f'{{"input":1.0,"output":2.0}}  # {file}:6'
+    assert "hushhush" not in text
+    assert "a-key-of-mine" not in text
+
+
 def test_config_path_is_data(run, file):
     assert run("config", "path").stdout == f"{default_path()}\n"
     assert run("config", "path", "--config", file).stdout == f"{file}\n"
@@ -317,6 +372,24 @@ def test_config_check_says_what_will_be_offered_and_what_will_not_work(run, file
         f"{file} is fine: 0 models of openai\n"
     )
     assert "does not exist, which is fine: 1 model of demo" in run("config", "check").stderr
+
+
+def test_config_check_notes_what_is_legal_and_hardly_meant(run, file):
+    """Limits of keys that nobody brings, and models that no budget can pay for."""
+    terms = "limits: {key: {requests_per_minute: 7}}\nbudgets: {key: {daily: 1}}\n"
+    models = (
+        "providers: {far: {kind: openai, base_url: 'https://far.example/v1', api_key: k}}\n"
+        "models: [{name: free, backend: demo}, {name: m, backend: far}, {name: gone, backend: far, enabled: false}]\n"
+    )
+    file.write_text(terms + models)
+    notes = run("config", "check", "--config", file).stderr.splitlines()
+    assert notes[:-1] == [
+        "note: limits.key: clients bring no key, and so all share one; name their keys under 'clients', or use 'address'",
+        "note: budgets.key: clients bring no key, and so all share one; name their keys under 'clients', or use 'all'",
+        "note: nobody knows what these models cost, and so no budget pays for them: m; set models[].price",
+    ]
+    file.write_text("clients: {me: a-key}\nlimits: {key: {requests_per_minute: 7}}\n" + models)
+    assert "note: " not in run("config", "check", "--config", file).stderr
 
 
 def test_config_init_never_replaces_a_file_unasked(run, file):
@@ -359,8 +432,8 @@ def test_serve_hands_its_workers_what_it_was_given(run, file, monkeypatch):
     env_file.write_text(f"OPENAI_API_KEY={KEY}\n")
     flags = ("--workers", 4, "--host", "::1", "--port", 0, "--delay-ms", 0, "--log-level", "ERROR")
     run("serve", *flags, "--insecure", "--config", file, "--env-file", env_file, code=3)
-    (command, *arguments), count, server = given
-    assert (command, count, server.host, server.port) == ("serve", 4, "::1", 0)
+    (command, *arguments), count, config = given
+    assert (command, count, config.server.host, config.server.port) == ("serve", 4, "::1", 0)
     assert "--insecure" in arguments
     arguments.remove("--insecure")
     assert dict(zip(arguments[::2], arguments[1::2], strict=True)) == {

@@ -175,6 +175,14 @@ providers:
     assert settings.base_url == "http://127.0.0.1:9/v1"
 
 
+@pytest.mark.parametrize(
+    "url", ["redis://:p%40ss@h:1/0", "redis://me:p%40ss@h", "rediss://h?password=p%40ss"]
+)
+def test_the_password_of_a_redis_is_a_secret(load, url):
+    """Wherever the address has it, and as the server knows it."""
+    assert load(f"state: '{url}'").config.secrets() == ("p@ss",)
+
+
 def test_a_provider_of_ones_own_gets_no_key_it_does_not_name(load):
     """An address may be a third party's: the environment's key is not sent there."""
     text = "providers:\n  openai: {base_url: 'http://127.0.0.1:1/v1'}\n  google: {kind: openai, base_url: 'http://x'}\n"
@@ -323,6 +331,38 @@ def test_a_bad_variable_is_named(refusal, variable):
     assert re.fullmatch(
         rf"environment {variable}: \w+(\.\w+)? must be a whole number, not 'x'", refusal(**{variable: "x"})
     )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:plain/secret@host:6379",
+        "redis://:plain#secret@host:6379",
+        "redis://:123?secret@host",
+        "redis://me:123#secret@host:6379/0",
+        "redis://host:99999",
+        "redis://host:0",
+        "redis://:6379",
+    ],
+)
+def test_a_store_whose_password_would_be_taken_for_its_host_is_refused(refusal, url):
+    """With what to write instead; a part of a password that is read as an address would be logged as one."""
+    message = refusal(f"state: '{url}'")
+    assert "in a password, write / ? # @ : as %2F" in message
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:plain%2Fsecret@host",
+        "redis://host/0?password=plain/secret",
+        "unix://:plain%2Fsecret@/run/r.sock",
+    ],
+)
+def test_the_password_of_a_store_is_a_secret(load, url):
+    """Wherever it stands in the address: no log may show it."""
+    assert "plain/secret" in load(f"state: '{url}'").config.secrets()
 
 
 @pytest.mark.parametrize(

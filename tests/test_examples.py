@@ -1,6 +1,7 @@
 """Every example runs, without a key."""
 
 import asyncio
+import json
 import os
 import re
 import socket
@@ -93,6 +94,73 @@ async def test_the_minimal_configuration_serves():
     assert "You said: hello world" in demo.json["message"]["content"]
     assert claude.status == 502
     assert "ANTHROPIC_API_KEY" in claude.json["error"]
+
+
+KEYS = {
+    "ANTHROPIC_API_KEY": "a-key-of-anthropic",
+    "OPENAI_KEY_1": "one-key-of-openai",
+    "OPENAI_KEY_2": "another-of-openai",
+    "LAPTOP_KEY": "a-key-of-mine",
+    "CI_KEY": "a-key-of-ci",
+}
+
+
+def test_the_configuration_with_budgets_is_fine():
+    """`config check` accepts it without a note: every model has a price, every limit somebody it is for."""
+    file = EXAMPLES / "budget.yaml"
+    done = run("-m", "ollama_bridge", "config", "check", "--config", file, **KEYS)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "note: " not in done.stderr
+    assert "is fine: " in done.stderr
+    text = file.read_text()
+    assert all(f"#     {name}=" in text for name in KEYS)
+
+
+async def test_the_configuration_with_budgets_holds_them(tmp_path):
+    """When too little is left, the cheaper model answers; when that is too much as well, nobody is asked."""
+    mine = {"Authorization": f"Bearer {KEYS['LAPTOP_KEY']}"}
+    text = (EXAMPLES / "budget.yaml").read_text()
+    got = []
+    async with Upstream() as upstream:
+        for number, left in enumerate(("0.005", "0.0001")):
+            file = tmp_path / f"{number}.yaml"
+            entry = f"anthropic:\n    base_url: {upstream.url}"
+            file.write_text(text.replace("anthropic:", entry, 1).replace("daily: 10.00", f"daily: {left}"))
+            source = Source(file, environ=KEYS, flags={("server", "port"): ("--port", 0)})
+            async with running(source.load().config) as daemon:
+                question = {"model": "claude-sonnet-5-5", **HELLO}
+                stranger = await ask(daemon.url, "POST", "/api/chat", question)
+                upstream.reply(WIRES[0].stream(Said("Hi.")))
+                got.append(await ask(daemon.url, "POST", "/api/chat", question, mine))
+        asked = [json.loads(request.body)["model"] for request in upstream.requests]
+    assert stranger.status == 401
+    assert asked == ["claude-haiku-5-5"]
+    assert (got[0].status, got[0].json["answered_by"]) == (200, "claude-haiku-5-5:latest")
+    assert got[1].status == 429
+    assert "the daily budget of 0.0001 USD of all clients together" in got[1].json["error"]
+
+
+def test_who_is_overloaded_is_stood_in_for():
+    """`failover.py`: retried and stood in for, then not asked at all, then itself again; each at its own price."""
+    done = run(EXAMPLES / "failover.py")
+    assert done.returncode == 0, done.stderr
+    assert [re.sub(r"\d+ ms", "… ms", line) for line in done.stdout.splitlines()] == [
+        "Here is spare.  # spare:latest, 3 asked, … ms, 0.0002 USD",
+        "Here is spare.  # spare:latest, 1 asked, … ms, 0.0002 USD",
+        "Here is best.  # best:latest, 1 asked, … ms, 0.0006 USD",
+    ]
+    assert "Traceback" not in done.stderr
+
+
+async def test_who_is_overloaded_is_stood_in_for_from_a_configuration_file(tmp_path):
+    """The lines in its docstring work as they stand; the reply names who answered."""
+    text = (EXAMPLES / "failover.py").read_text()
+    lines = text[text.index("    retry:") : text.index('"""\n\nimport')]
+    (tmp_path / "config.yaml").write_text("".join(line[4:] for line in lines.splitlines(keepends=True)))
+    with started("-m", "ollama_bridge", "serve", "--port", 0, "--config", tmp_path / "config.yaml") as url:
+        got = await ask(url, "POST", "/api/chat", {"model": "best", **HELLO})
+    assert got.json["message"]["content"] == "Here is spare."
+    assert got.json["answered_by"] == "spare:latest"
 
 
 def test_models_are_added_disabled_and_enabled():

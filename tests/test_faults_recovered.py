@@ -1,5 +1,6 @@
-"""What a client sees of its provider's faults when the bridge asks again: every fault, once and for ever, through every
-SDK, streamed and whole.
+"""What a client sees of its provider's faults with all policies in force: every fault, once and for ever, through every
+SDK, streamed and whole; of a model that is asked again, of one whose answers are also gone on with, and of one that
+has a fallback.
 
 `pytest tests/test_faults_recovered.py -s` prints the table.
 """
@@ -10,10 +11,10 @@ import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import formatdate
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import pytest
 
@@ -24,22 +25,43 @@ from running import Got, ask, running
 from upstream import Script, Seen, Upstream
 from wires import WIRES, Said, Wire
 
-RETRIES = 2
-LONG_S = 600.0
+RETRIES: Final = 2
+LONG_S: Final = 600.0
+
+EXACT: Final = replace(WIRES[0], model="claude-haiku-4-5")
+"""Goes on to the letter with what there is of its own answer."""
+
+ALL_WIRES: Final = [*WIRES, EXACT]
+
+
+class Saw(NamedTuple):
+    """What a client gets, and how often the model that it asked was asked for it."""
+
+    what: Literal["answer", "spare", "error"]
+    """All of the answer, by that model or by its fallback; or an error."""
+    asked: int
 
 
 class Outcome(NamedTuple):
-    """What the client gets, `answer` (all of it) or `error`, and how often the provider was asked for it."""
+    """What comes of a fault: once, for ever."""
 
-    once: tuple[str, int]
-    """When only the first request goes wrong."""
-    forever: tuple[str, int]
-    """When all do."""
+    alone: tuple[Saw, Saw]
+    """Of a model that is only asked again."""
+    spared: tuple[Saw, Saw]
+    """Of one that has a fallback."""
 
 
-RECOVERED = Outcome(("answer", 2), ("error", 1 + RETRIES))
-TOLD = Outcome(("error", 1), ("error", 1))
-"""At once: asking again would change nothing, take too long, or repeat what the client has seen."""
+ALL: Final = 1 + RETRIES
+HEALED = Saw("answer", 2), Saw("error", ALL)
+AT_ONCE = Saw("error", 1), Saw("error", 1)
+
+RECOVERED = Outcome(HEALED, (Saw("answer", 2), Saw("spare", ALL)))
+REFUSED = Outcome(AT_ONCE, (Saw("spare", 1), Saw("spare", 1)))
+"""Asking the same model again would change nothing, or take too long."""
+TOLD = Outcome(AT_ONCE, AT_ONCE)
+"""It would be the same everywhere, or repeat what the client has seen."""
+BEGUN_ANEW = Outcome(HEALED, (Saw("answer", 2), Saw("spare", 2)))
+"""Of who waits for the whole answer: nobody has seen the part there was."""
 
 
 @dataclass(frozen=True)
@@ -154,15 +176,17 @@ BROKEN_EVENT = b'data: {"type": broken\n\n'
 
 FAULTS = [
     *(Fault(f"429, {form}: soon", limited(form, 0.02), RECOVERED, 429) for form in FORMS),
-    *(Fault(f"429, {form}: long", limited(form, LONG_S), TOLD, 429, waits=True) for form in FORMS),
+    *(Fault(f"429, {form}: long", limited(form, LONG_S), REFUSED, 429, waits=True) for form in FORMS),
     Fault("429, RetryInfo: soon", google_429(retry_info("0.02s")), RECOVERED, 429, wires=("google",)),
-    Fault("429, RetryInfo: long", google_429(retry_info("600s")), TOLD, 429, waits=True, wires=("google",)),
-    Fault("429, of a day", google_429(PER_DAY), TOLD, 429, "or tomorrow", wires=("google",)),
+    Fault(
+        "429, RetryInfo: long", google_429(retry_info("600s")), REFUSED, 429, waits=True, wires=("google",)
+    ),
+    Fault("429, of a day", google_429(PER_DAY), REFUSED, 429, "or tomorrow", wires=("google",)),
     Fault("429, no word of a wait", refusal(429), RECOVERED, 429),
-    Fault("429, no credit", no_credit, TOLD, 429, "add some", wires=("anthropic", "responses", "chat")),
-    Fault("429, said not to ask again", refusal(429, **{"x-should-retry": "false"}), TOLD, 429),
+    Fault("429, no credit", no_credit, REFUSED, 429, "add some", wires=("anthropic", "responses", "chat")),
+    Fault("429, said not to ask again", refusal(429, **{"x-should-retry": "false"}), REFUSED, 429),
     Fault("400", refusal(400), TOLD, 400, "change the request"),
-    Fault("401", refusal(401), TOLD, 502, "check "),
+    Fault("401", refusal(401), REFUSED, 502, "check "),
     Fault("500", refusal(500), RECOVERED, 502),
     Fault("503", refusal(503), RECOVERED, 503),
     Fault("529", refusal(529), RECOVERED, 503),
@@ -179,7 +203,7 @@ FAULTS = [
     Fault("end in the text", stream(0, 1), TOLD, 502, said=SAID),
     Fault("malformed event before the text", stream(0, BROKEN_EVENT, 1, 2), RECOVERED, 502),
     Fault("malformed event in the text", stream(0, 1, BROKEN_EVENT, 2), TOLD, 502, said=SAID),
-    Fault("wrong content type", page, TOLD, 502, "base_url"),
+    Fault("wrong content type", page, REFUSED, 502, "base_url"),
     Fault("stall before the text", stream(0, then="stall"), RECOVERED, 504, "timeout_s", model="hasty"),
     Fault("stall in the text", stream(0, 1, then="stall"), TOLD, 504, "timeout_s", SAID, model="halting"),
     Fault("slow loris before the text", loris(0), RECOVERED, 504, "timeout_s", model="hasty"),
@@ -188,22 +212,48 @@ FAULTS = [
 ]
 
 
+MODES: Final = {
+    "without resume": {"resume": False},
+    "with resume": {"resume": True},
+    "with a fallback": {"resume": False, "fallbacks": ["spare"]},
+}
+"""The three columns of the table: what is said of the model that fails."""
+
+
 @dataclass
 class Check:
-    """One question of a client, and what its provider was asked for it."""
+    """One question of a client, and what the provider of the model that it asks was asked for it."""
 
     wire: Wire
     fault: Fault
+    mode: str
     forever: bool
     streamed: bool
     seen: list[Seen] = field(default_factory=list)
+    spared: int = 0
     got: Got | None = None
+
+    @property
+    def expected(self) -> Saw:
+        """What is to come of it."""
+        outcome = self.fault.outcome
+        if self.fault.said and not self.streamed:
+            outcome = BEGUN_ANEW
+        elif self.goes_on:
+            outcome = RECOVERED
+        return (outcome.spared if self.mode == "with a fallback" else outcome.alone)[self.forever]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether what there is of the answer is shown to the model, to go on with."""
+        is_seen = self.streamed or self.wire is EXACT
+        return bool(self.fault.said) and is_seen and self.mode == "with resume"
 
     def answer(self, seen: Seen) -> Script:
         """What the provider sends."""
         self.seen.append(seen)
         if not self.forever and len(self.seen) > 1:
-            return Script([self.wire.stream(Said(WORDS))])
+            return Script([self.wire.stream(Said(WORDS.removeprefix(SAID) if self.goes_on else WORDS))])
         how = {"body": b"", "status": 200, **self.fault.script(self.wire)}
         body = how.pop("body")
         how.setdefault(
@@ -213,23 +263,23 @@ class Check:
 
     def verify(self) -> str:
         """The cell of the table, if everything is as it should be."""
-        got, fault = self.got, self.fault
-        shown, requests = fault.outcome.forever if self.forever else fault.outcome.once
-        assert len({seen.body for seen in self.seen}) == 1
+        got, (what, asked) = self.got, self.expected
         assert KEY not in got.body.decode()
-        saw = self._verify_answer(got) if shown == "answer" else self._verify_error(got)
+        saw = self._verify_error(got) if what == "error" else self._verify_answer(got)
+        assert self.spared == (what == "spare")
         # On a busy machine even a good answer may begin too late for the hasty one.
-        assert len(self.seen) == requests or (
-            fault.model == "hasty" and requests < len(self.seen) <= 1 + RETRIES
-        )
-        return f"{requests}x, {saw}"
+        assert len(self.seen) == asked or (self.fault.model == "hasty" and asked < len(self.seen) <= ALL)
+        first, *others = [seen.body for seen in self.seen]
+        assert all((SAID.encode() in other) if self.goes_on else (other == first) for other in others)
+        return f"{len(self.seen)}x, {saw}"
 
     def _verify_answer(self, got: Got) -> str:
         lines = got.lines if self.streamed else [got.json]
         assert got.status == 200
         assert "".join(line["message"]["content"] for line in lines) == WORDS
         assert [line["done"] for line in lines].count(True) == 1
-        return "answer"
+        assert lines[-1].get("answered_by") == ("spare:latest" if self.spared else None)
+        return "the fallback's" if self.spared else "answer"
 
     def _verify_error(self, got: Got) -> str:
         fault = self.fault
@@ -237,7 +287,10 @@ class Check:
         *lines, last = got.lines if in_stream else [got.json]
         assert list(last) == ["error"]
         assert fault.remedy in last["error"]
-        assert "".join(line["message"]["content"] for line in lines) == (fault.said if in_stream else "")
+        # Who goes on to the letter is taken at its word, if it says the same again; but what seems to repeat a longer
+        # text is held back until that is certain, and here it breaks off before.
+        times = 2 if self.goes_on and self.wire is EXACT else 1
+        assert "".join(line["message"]["content"] for line in lines) == fault.said * times * in_stream
         assert not any(line["done"] for line in lines)
         assert got.status == (200 if in_stream else fault.status)
         wait_s = got.headers.get("Retry-After")
@@ -250,27 +303,41 @@ class Check:
         return f"{got.status}, wait {wait_s} s" if wait_s else f"{got.status}"
 
 
-def config(wire: Wire, url: str) -> Config:
-    """The wire's model, and two whose providers may be silent only for a moment."""
-    made = wire.config(
-        url,
-        retry={"max_retries": RETRIES, "initial_backoff_ms": 1, "jitter": 0, "deadline_s": 30},
-        streaming={"idle_timeout_s": 0.3},
-    )
+PLENTY: Final = 10**6
+IN_FORCE: Final = {
+    "retry": {"max_retries": RETRIES, "initial_backoff_ms": 1, "jitter": 0, "deadline_s": 30},
+    "breaker": {"failures": PLENTY},
+    "budgets": {"all": {"monthly": PLENTY}, "key": {"daily": PLENTY}},
+    "limits": {"address": {"requests_per_minute": PLENTY, "tokens_per_minute": 10**9}},
+    "cache": {"enabled": True, "any_temperature": True},
+    "streaming": {"idle_timeout_s": 0.3},
+}
+"""Every policy, and none that has a reason of its own to refuse."""
+
+
+def provider(wire: Wire, made: dict[str, Any]) -> dict[str, Any]:
+    """The one of a configuration, so that it may have any name: only `openai` is asked for responses without a word."""
+    return made["providers"][wire.key] | ({"api": "responses"} if wire.name == "responses" else {})
+
+
+def config(wire: Wire, url: str, spare: Wire, spare_url: str, mode: str) -> Config:
+    """The wire's model, two whose providers may be silent only for a moment, and one that stands in for them."""
+    made, other = wire.config(url, **IN_FORCE), spare.config(spare_url)
     made["providers"][wire.key]["api_key"] = KEY
-    patient = made["providers"][wire.key]
-    if wire.name == "responses":
-        patient = {
-            **patient,
-            "api": "responses",
-        }  # only the provider called `openai` is asked so without a word
-    made["providers"] |= {
-        wire.key: {**patient, "timeout_s": 60},
-        "hasty": {**patient, "timeout_s": 0.4},
-        "halting": patient,
+    its = provider(wire, made)
+    made["providers"] = {
+        wire.key: {**its, "timeout_s": 60},
+        "hasty": {**its, "timeout_s": 0.4},
+        "halting": its,
+        "spare": {**provider(spare, other), "timeout_s": 60},
     }
-    (model,) = made["models"]
-    made["models"] = [model, *({**model, "name": name, "backend": name} for name in ("hasty", "halting"))]
+    terms = {"price": {"input": 1, "output": 2}, "requests_per_minute": PLENTY}
+    (model,), (stand_in,) = made["models"], other["models"]
+    made["models"] = [
+        {**model, **terms, **MODES[mode], "name": name, "backend": backend}
+        for name, backend in (("m", wire.key), ("hasty", "hasty"), ("halting", "halting"))
+    ]
+    made["models"].append({**stand_in, **terms, "name": "spare", "backend": "spare"})
     return Config.model_validate(made)
 
 
@@ -281,36 +348,58 @@ async def asked(check: Check, number: int, url: str) -> None:
     check.got = await ask(url, "POST", "/api/chat", question)
 
 
-@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
-async def test_a_fault_is_hardly_noticed(wire, subtests):
-    """What asking again can heal, the client never sees; of the rest it is told at once or in the end, by a status or
-    after the words it has seen by one error line; the provider gets the same body each time, and the log no prompt."""
+async def all_asked(wire: Wire, spare: Wire, mode: str) -> list[Check]:
+    """Every fault of a wire, of a model in one of the modes."""
     checks = [
-        Check(wire, fault, forever, streamed)
+        Check(wire, fault, mode, forever, streamed)
         for fault in FAULTS
         for forever in (False, True)
         for streamed in (True, False)
         if not fault.wires or wire.name in fault.wires
     ]
 
-    def decide(seen: Seen) -> Script:
-        return checks[int(re.search(rb"#(\d+)#", seen.body)[1])].answer(seen)
+    def which(seen: Seen) -> Check:
+        return checks[int(re.search(rb"#(\d+)#", seen.body)[1])]
 
-    with journal() as written:
-        async with Upstream(decide) as upstream, running(config(wire, upstream.url)) as daemon:
+    def fail(seen: Seen) -> Script:
+        return which(seen).answer(seen)
+
+    def stand_in(seen: Seen) -> Script:
+        which(seen).spared += 1
+        return Script([spare.stream(Said(WORDS))])
+
+    async with Upstream(fail) as upstream, Upstream(stand_in) as other:
+        made = config(wire, upstream.url, spare, other.url, mode)
+        async with running(made) as daemon:
             asking = [(check.fault.model, asked(check, at, daemon.url)) for at, check in enumerate(checks)]
             for model, one in asking:
                 if model == "m":
                     await one
             await asyncio.gather(*(one for model, one in asking if model != "m"))
-    cells = collections.defaultdict(list)
+    return checks
+
+
+@pytest.mark.parametrize(
+    ("wire", "spare"),
+    # Who stands in is asked through another SDK, or at least in another way.
+    list(zip(ALL_WIRES, [*WIRES[1:], WIRES[0], WIRES[2]], strict=True)),
+    ids=lambda wire: wire.model,
+)
+async def test_a_fault_is_hardly_noticed(wire, spare, subtests):
+    """What asking again, going on or somebody else can heal, the client never sees; of the rest it is told at once or in
+    the end, by a status or after the words it has seen by one error line; who is asked again gets the same body, or what
+    there is of the answer to go on with; and the log no prompt."""
+    with journal() as written:
+        checks = [check for mode in MODES for check in await all_asked(wire, spare, mode)]
+    rows = collections.defaultdict(lambda: collections.defaultdict(list))
     for check in checks:
-        with subtests.test(check.fault.name, forever=check.forever, streamed=check.streamed):
-            cells[check.fault.name].append(check.verify())
-    heads = ("streamed, once", "whole, once", "streamed, for ever", "whole, for ever")
-    print(f"\n{wire.name:44}", *(f"{head:21}" for head in heads))
-    for name, row in cells.items():
-        print(f"  {name:42}", *(f"{cell:21}" for cell in row))
+        row = check.fault.name, "for ever" if check.forever else "once"
+        with subtests.test(" ".join(row), mode=check.mode, streamed=check.streamed):
+            rows[row][check.mode].append(check.verify())
+    print(f"\n{f'{wire.name}: {wire.model}':48}", *(f"{f'{mode}: streamed | whole':42}" for mode in MODES))
+    for (name, how_often), cells in rows.items():
+        seen = (f"{' | '.join(cells[mode]):42}" for mode in MODES)
+        print(f"  {name:36} {how_often:9}", *seen)
     assert written.alarming == []
     assert KEY not in written.text
     assert PROMPT not in written.text

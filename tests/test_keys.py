@@ -53,7 +53,7 @@ class Keyed:
         self.keys.append(request.key)
         found = self.failures.get(request.key)
         if isinstance(found, UpstreamError):
-            raise found.anew(found.retry_after_s)
+            raise found.anew()
 
     async def chat(self, request):
         self._answer(request)

@@ -249,6 +249,57 @@ async def test_a_file_that_cannot_be_written_is_said(path, monkeypatch):
     assert [one.name for one in path.parent.iterdir() if one.name.endswith(".tmp")] == []
 
 
+NEEDED = """\
+budgets: {all: {daily: 5, instead: cheap}}
+models:
+  - {name: base, backend: demo, aliases: [ally]}
+  - {name: one, backend: demo, fallbacks: [own, ALLY], budget: {daily: 1, instead: dear}}
+  - {name: own, from: base}
+  - {name: cheap, from: base}
+  - {name: dear, from: base}
+  - {name: demo, backend: demo, enabled: false}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [
+        ("own", "'fallbacks' of model 'one'"),
+        ("ally", "'fallbacks' of model 'one'"),
+        ("dear", "'budget.instead' of model 'one'"),
+        ("cheap", "'budgets.all.instead'"),
+    ],
+)
+async def test_what_others_count_on_is_not_removed(path, name, by):
+    """400, who names it, and what to do; the file is as it was."""
+    async with managed(path, NEEDED) as daemon:
+        got = await ask(daemon.url, "DELETE", "/api/delete", {"model": name})
+        listed = await names(daemon.url)
+    words = f"'{name}' is still needed, and stays: it is named by {by}; take it out there first"
+    assert (got.status, got.json) == (400, {"error": words})
+    assert {"own", "cheap", "dear"} <= set(listed)
+    assert path.read_text() == NEEDED
+
+
+async def test_what_others_count_on_may_be_hidden(path):
+    """It is passed over from then on."""
+    async with managed(path, NEEDED) as daemon:
+        got = await ask(daemon.url, "DELETE", "/api/delete", {"model": "base"})
+        asked = await ask(
+            daemon.url, "POST", "/api/generate", {"model": "one", "prompt": "x", "stream": False}
+        )
+    assert (got.status, asked.status) == (200, 200)
+
+
+async def test_a_model_that_would_be_paid_for_by_itself_is_not_made(path):
+    """What a client asks for, and the configuration does not allow, is the client's fault."""
+    async with managed(path, NEEDED) as daemon:
+        got = await ask(daemon.url, "POST", "/api/create", {"model": "dear", "from": "one"})
+    assert got.status == 400
+    assert "what answers instead leads back to it" in got.json["error"]
+    assert path.read_text() == NEEDED
+
+
 async def test_a_broken_file_is_not_changed(path):
     """An editor has just saved half of it: what is served stays, and the verb says why it did nothing."""
     async with managed(path, FILE) as daemon:

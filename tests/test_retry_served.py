@@ -183,7 +183,7 @@ async def test_a_failure_after_the_heartbeat_is_told_in_the_stream(monkeypatch):
     assert "cut off" in json.loads(body.splitlines()[-1])["error"]
 
 
-def test_the_settings_reach_the_policy(tmp_path):
+async def test_the_settings_reach_the_policy(tmp_path):
     """The environment's names, in milliseconds, become seconds; 0 retries stack nothing at all."""
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps({"providers": {"demo": {}}, "models": [{"name": "m", "backend": "demo"}]}))
@@ -197,6 +197,7 @@ def test_the_settings_reach_the_policy(tmp_path):
     config = Source(path, environ=environ).load().config
     assert gateway._backoff(config) == Backoff(5, 0.25, 9.0, 1.5, 0.3, 60.0)
     assert gateway._backoff(Config()) == Backoff()
-    inner = object()
-    settings = config.providers["demo"].settings("demo")
-    assert gateway.persist(inner, settings, Backoff(0)) is inner
+    for retries in (0, 1):
+        asked = config.model_copy(update={"retry": config.retry.model_copy(update={"max_retries": retries})})
+        stacked = gateway.assemble(asked).registry._backends["demo"]
+        assert isinstance(stacked, gateway.Retry) is bool(retries)

@@ -23,7 +23,13 @@ def model(name, usd=None, *, able=ABLE, **more):
     return complete(ModelConfig.model_validate(config), kind="demo")
 
 
+def price_of(model):
+    price = model.config.price
+    return None if price is None else price.input + price.output
+
+
 def registry(*models, **how):
+    how.setdefault("price_of", price_of)
     return ModelRegistry({"demo": ScriptedBackend([])}, models, stand_ins=StandIns(**how))
 
 

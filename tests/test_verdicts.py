@@ -184,7 +184,7 @@ def test_an_error_anew_is_the_same_without_its_past():
     with pytest.raises(UpstreamError) as caught, failures().mapped("m"):
         raise ValueError("the prompt")
     exc = caught.value
-    anew = exc.anew(5.0)
+    anew = exc.anew(retry_after_s=5.0)
     assert (exc.__traceback__ is None, exc.__cause__ is None) == (False, False)
     assert (anew.__traceback__, anew.__cause__, anew.__context__) == (None, None, None)
     assert (type(anew), str(anew), anew.summary, anew.status) == (

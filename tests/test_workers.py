@@ -93,10 +93,10 @@ class Fleet:
         return code
 
 
-def metrics_of(pid):
-    """Where a process puts its numbers."""
+def folder_of(pid):
+    """Where a worker has its socket."""
     environ = Path(f"/proc/{pid}/environ").read_text()
-    return Path(re.search(r"PROMETHEUS_MULTIPROC_DIR=([^\0]+)", environ)[1])
+    return Path(re.search(r"OLLAMA_BRIDGE_WORKER=([^\0]+)", environ)[1]).parent
 
 
 def left_in(folder):
@@ -142,14 +142,13 @@ async def fleet(folder, text=DEMO, *flags, **environ):
 
 
 async def test_they_share_a_port_and_say_so_once(tmp_path):
-    """Both take connections; systemd hears READY once, and STOPPING; metrics are put together in a folder of theirs."""
+    """Both take connections; systemd hears READY once, and STOPPING; the folder of their sockets is closed to others."""
     async with fleet(tmp_path) as workers:
         served, _ = await workers.served_by()
         assert served == {"1", "2"}
         pids = await workers.pids()
         assert len(set(pids.values())) == 2
-        folder = metrics_of(pids["1"])
-        assert closed_to_others(folder.parent)
+        assert closed_to_others(folder_of(pids["1"]))
         workers.process.send_signal(signal.SIGTERM)
         assert await workers.ended() == 0
         assert workers.told() == ["READY=1", "STOPPING=1"]
@@ -269,11 +268,28 @@ async def test_what_is_kept_is_the_same_whoever_is_asked(tmp_path):
         assert {one.body for one in got} == {b'{"models":[]}'}
 
 
+async def test_whoever_is_asked_for_metrics_tells_those_of_all(tmp_path):
+    """Each under its worker's name: sums over all of them would fall, and so be misread, when one is started again."""
+    async with fleet(tmp_path) as workers:
+        question = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], "stream": False}
+        asked = 20
+        for _ in range(asked):
+            assert (await ask(workers.url, "POST", "/api/chat", question)).status == 200
+        _, got = await workers.served_by("/metrics")
+        told = [
+            dict(re.findall(rb'^ai_proxy_requests_total\{.*worker="(\d)"\} (\S+)', one.body, re.MULTILINE))
+            for one in got
+        ]
+        assert set(told[0]) == {b"1", b"2"}
+        assert sum(map(float, told[0].values())) == asked
+        assert all(one == told[0] for one in told)
+
+
 async def test_workers_end_with_the_one_that_started_them(tmp_path):
     """kill -9 of that one: nobody is left who holds the port."""
     async with fleet(tmp_path) as workers:
         pids = await workers.pids()
-        folder = metrics_of(pids["1"]).parent
+        folder = folder_of(pids["1"])
         workers.process.kill()
         await workers.ended()
         while alive(pids):  # noqa: ASYNC110 - they are no children of ours

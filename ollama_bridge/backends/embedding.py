@@ -5,7 +5,7 @@ import base64
 import math
 import sys
 from array import array
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -14,6 +14,8 @@ import orjson
 from ollama_bridge.backends.failures import Failures, clean
 from ollama_bridge.chat import Embeddings, EmbedRequest
 from ollama_bridge.errors import InvalidRequest, UpstreamRejected
+from ollama_bridge.events import Usage
+from ollama_bridge.tokens import measure
 
 Vector: TypeAlias = "array[float]"
 """`d` of a provider that writes decimals, `f` of one that sends the bytes."""
@@ -59,20 +61,35 @@ async def embed_in_parts(
         return await _fitted(parts[0], ask)
     slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def answered(part: EmbedRequest) -> Embeddings:
+    async def answered(number: int) -> Embeddings:
         async with slots:
-            return await _fitted(part, ask)
+            begun.append(number)
+            return await _fitted(parts[number], ask)
 
+    begun: list[int] = []
+    tasks: list[asyncio.Task[Embeddings]] = []
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(answered(part)) for part in parts]
+            tasks += [group.create_task(answered(number)) for number in range(len(parts))]
     except BaseExceptionGroup as failed:
+        request.record.told = _billed((parts[number], tasks[number]) for number in begun)
         raise failed.exceptions[0] from None
     answers = [task.result() for task in tasks]
     return Embeddings(
         [vector for answer in answers for vector in answer.vectors],
         sum(answer.input_tokens for answer in answers),
     )
+
+
+def _billed(begun: Iterable[tuple[EmbedRequest, asyncio.Task[Embeddings]]]) -> Usage | None:
+    """What the parts that did not fail may be billed, though nobody gets them; None: there are none."""
+    tokens = 0
+    for part, task in begun:
+        if task.cancelled():
+            tokens += measure(part).likely
+        elif not task.exception():
+            tokens += task.result().input_tokens or measure(part).likely
+    return Usage(tokens) if tokens else None
 
 
 def _parts(inputs: Sequence[str], limits: Limits) -> Iterator[tuple[str, ...]]:

@@ -23,6 +23,7 @@ HALF_CALL: Final = "sent a tool call that has no name, or arguments that are no 
 NO_PARAMETERS: Final = {"type": "object", "properties": {}}
 
 _EFFORTS: Final[tuple[Effort, ...]] = get_args(Effort)
+_MOST: Final = 2**53  # what every reader of JSON holds exactly; a vendor may write 1e300
 _ELSEWHERE: Final = frozenset({"num_predict", "stop"})
 _RUNNER: Final = frozenset(
     "num_ctx num_keep num_batch num_gpu main_gpu use_mmap num_thread draft_num_predict repeat_last_n numa "
@@ -191,8 +192,8 @@ def token_logprobs(entries: object) -> tuple[TokenLogprob, ...]:
 
 
 def count(usage: Mapping[str, Any], *path: str) -> int:
-    """A number of tokens somewhere in a usage object; 0 for whatever is not one."""
+    """A number of tokens somewhere in a usage object; 0 for whatever is not one, and never more than JSON can tell."""
     value: Any = usage
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
-    return int(value) if isinstance(value, int | float) and math.isfinite(value) and value > 0 else 0
+    return int(min(value, _MOST)) if isinstance(value, int | float) and 0 < value < math.inf else 0

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import orjson
+from pydantic import BaseModel
 
 from ollama_bridge.cli.options import config_options, source
+from ollama_bridge.cli.terms import unpayable
 from ollama_bridge.config import API_KEY_VARIABLES, Config, KeyPath
 from ollama_bridge.config.faults import dotted
 from ollama_bridge.config.file import Loaded
@@ -96,14 +99,30 @@ def init(ctx: click.Context, force: bool) -> None:
     click.echo(f"wrote {where.path}", err=True)
 
 
+def _without_password(url: str) -> str:
+    """A Redis may also have it behind the question mark."""
+    parts = urlsplit(url)
+    user, sign, where = parts.netloc.rpartition("@")
+    name = user.partition(":")[0] + (f":{MASK}" if ":" in user else "")
+    return parts._replace(netloc=f"{name}{sign}{where}", query=MASK if parts.query else "").geturl()
+
+
 def _notes(loaded: Config) -> Iterator[str]:
     """What is legal and yet hardly meant."""
     for name, provider in loaded.providers.items():
         variables = API_KEY_VARIABLES.get(provider.kind or name)
         if variables and not provider.api_key and provider.base_url is None:
             yield f"provider '{name}' has no key: its models will answer with an error; set {variables[0]}"
+    for section, each in (("limits", loaded.limits), ("budgets", loaded.budgets)):
+        if "key" in each and not loaded.demands_keys:
+            yield (
+                f"{section}.key: clients bring no key, and so all share one; name their keys under 'clients', or "
+                "use " + ("'address'" if section == "limits" else "'all'")
+            )
     if not any(model.enabled for model in loaded.models):
         yield "no model is enabled"
+    if names := ", ".join(unpayable(loaded)):
+        yield f"nobody knows what these models cost, and so no budget pays for them: {names}; set models[].price"
 
 
 def _show(loaded: Loaded, *, with_origin: bool, as_json: bool) -> None:
@@ -111,18 +130,26 @@ def _show(loaded: Loaded, *, with_origin: bool, as_json: bool) -> None:
         key, origin = dotted(place), mask(loaded.origin(place))
         if as_json:
             found = {"key": key, "value": value, **({"origin": origin} if with_origin else {})}
-            click.echo(orjson.dumps(found))
+            click.echo(orjson.dumps(found, default=float))
         else:
-            said = value if isinstance(value, str) else orjson.dumps(value).decode()
+            said = value if isinstance(value, str) else orjson.dumps(value, default=float).decode()
             click.echo(f"{key}: {said}" + (f"  # {origin}" if with_origin else ""))
 
 
 def _values(loaded: Loaded) -> Iterator[tuple[KeyPath, Any]]:
     """Each value with its place, those of models and providers only where they are not the default."""
     values = loaded.config
-    for section in ("server", "streaming"):
-        for key, value in getattr(values, section):
-            yield (section, key), [MASK for _ in value] if key == "api_keys" else value
+    for section in values.SECTIONS:
+        if isinstance(own := getattr(values, section), BaseModel):
+            for key, value in own:
+                yield (section, key), [MASK for _ in value] if key == "api_keys" else value
+    for section, allowed in (("limits", values.limits), ("budgets", values.budgets)):
+        for who, most in allowed.items():
+            for key, value in most.model_dump(exclude_unset=True).items():
+                yield (section, who, key), value
+    for client in values.clients:
+        yield ("clients", client), MASK
+    yield ("state",), _without_password(values.state)
     yield ("default_max_tokens",), values.default_max_tokens
     yield ("log_level",), values.log_level
     for name, provider in values.providers.items():

@@ -6,12 +6,11 @@ from typing import Any
 import click
 import orjson
 
-from ollama_bridge.catalog import Model, ModelConfig, complete
+from ollama_bridge.catalog import Model, ModelConfig
 from ollama_bridge.cli import listing
 from ollama_bridge.cli.options import config_options, source
-from ollama_bridge.config import Config
+from ollama_bridge.cli.terms import completed, terms
 from ollama_bridge.config.file import find
-from ollama_bridge.lineage import folded
 
 _COLUMNS = ("name", "backend", "backend_model", "context_length", "max_tokens", "capabilities", "aliases")
 
@@ -61,7 +60,8 @@ def show_model(ctx: click.Context, name: str, as_json: bool) -> None:
         $ ollama-bridge models show demo
     """
     config = source(ctx).load().config
-    facts = _facts(_completed(config)[find(config, name)[0]])
+    model = completed(config)[find(config, name)[0]]
+    facts = {**_facts(model), **terms(config, model)}
     if as_json:
         click.echo(orjson.dumps(facts))
         return
@@ -168,7 +168,7 @@ def _switch(ctx: click.Context, names: Sequence[str], *, enabled: bool) -> None:
 
 def _list(ctx: click.Context, *, as_json: bool, show_all: bool) -> None:
     config = source(ctx).load().config
-    rows = [_facts(model) for model in _completed(config) if model.config.enabled or show_all]
+    rows = [_facts(model) for model in completed(config) if model.config.enabled or show_all]
     if as_json:
         for row in rows:
             click.echo(orjson.dumps(row))
@@ -210,15 +210,6 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def _completed(config: Config) -> list[Model]:
-    """All models, in the order of the configuration."""
-    kinds = {name: provider.kind or name for name, provider in config.providers.items()}
-    return [
-        complete(model, kind=kinds[model.backend], default_max_tokens=config.default_max_tokens)
-        for model in folded(config.models)
-    ]
-
-
 def _facts(model: Model) -> dict[str, Any]:
     """What lists and `--json` say; keys as in the configuration file."""
     return {
@@ -238,6 +229,12 @@ def _facts(model: Model) -> dict[str, Any]:
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_cell(one)}" for key, one in value.items())
+    if isinstance(value, float):
+        return f"{value:g}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):

@@ -100,7 +100,10 @@ class Draft:
             said = None
         if _without_no_models(said or {}) != _without_no_models(meant):
             raise ConfigError(f"{self._label}: is laid out too cleverly for this command; edit it by hand")
-        self.loaded = self._source.parse(text)
+        try:
+            self.loaded = self._source.parse(text)
+        except ConfigError as exc:  # the file was fine before: it is the fault of who asked for the change
+            raise ConfigError(str(exc), status=400) from None
         self.text, self._said = text, said or {}
         self.changed = True
 

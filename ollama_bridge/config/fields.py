@@ -100,9 +100,23 @@ def _store_url(value: str) -> str:
     text = value.strip()
     if text and "://" not in text:
         text = f"redis://{text}"
-    if text and (not _STORE_URL.match(text) or not text.isprintable() or " " in text):
-        raise PydanticCustomError("config", "must be a redis://, rediss:// or unix:// address, or host:port")
+    if text and not (_STORE_URL.match(text) and text.isprintable() and _is_whole(text)):
+        raise PydanticCustomError(
+            "config",
+            "must be a redis://, rediss:// or unix:// address, or host:port; in a password, write / ? # @ : as %2F %3F "
+            "%23 %40 %3A",
+        )
     return text
+
+
+def _is_whole(url: str) -> bool:
+    """Whether all of a password is read as one: what is left of it would be taken for a host, and shown."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme == "unix" or (bool(parts.hostname) and parts.port != 0)
+    except ValueError:
+        return False
+    return usable and "@" not in f"{parts.path}{parts.query}{parts.fragment}"
 
 
 _STORE_URL: Final = re.compile(r"(rediss?|unix)://\S+\Z")

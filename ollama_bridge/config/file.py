@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from ollama_bridge.catalog import CATALOG, ModelConfig, catalogue_models
 from ollama_bridge.config.faults import faults, suggestion
-from ollama_bridge.config.instead import instead_faults
+from ollama_bridge.config.instead import instead_faults, stands_for_others
 from ollama_bridge.config.schema import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, KEYLESS_KINDS, Config, KeyPath
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.fallbacks import BrokenFallback, check_fallbacks
@@ -228,7 +228,11 @@ class _Assembly:
         except BrokenFallback as exc:
             _, origin = self._place(("models", exc.index, "fallbacks", exc.number))
             named = (name for model in models for name in (model.name, *model.aliases))
-            hint = suggestion(exc.unknown, [*named, *offered]) if exc.unknown else ""
+            hint = (
+                (stands_for_others(exc.unknown) or suggestion(exc.unknown, [*named, *offered]))
+                if exc.unknown
+                else ""
+            )
             raise ConfigError(mask(f"{origin}: {exc}{hint}")) from None
 
     def _take_variables(self) -> None:

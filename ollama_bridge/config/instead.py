@@ -17,7 +17,8 @@ def instead_faults(config: Config, models: Sequence[ModelConfig]) -> Iterator[tu
     known = places(models)
     for who, budget in config.budgets.items():
         if budget.instead and not _exists(budget.instead, known):
-            message = f"budgets.{who}.instead: there is no model '{budget.instead}'; name one that is cheaper"
+            remedy = stands_for_others(budget.instead) or "; name one that is cheaper"
+            message = f"budgets.{who}.instead: there is no model '{budget.instead}'{remedy}"
             yield ("budgets", who, "instead"), message
     leads_to: dict[int, int] = {}
     for index, model in enumerate(models):
@@ -27,7 +28,8 @@ def instead_faults(config: Config, models: Sequence[ModelConfig]) -> Iterator[tu
             leads_to[index] = found
         elif not _exists(model.budget.instead, known):
             message = f"model '{model.name}': its budget names '{model.budget.instead}' to answer instead"
-            yield _place(index), f"{message}, and there is no such model; name one that is cheaper"
+            remedy = stands_for_others(model.budget.instead) or "; name one that is cheaper"
+            yield _place(index), f"{message}, and there is no such model{remedy}"
     for index in leads_to:
         line = [index]
         while (following := leads_to.get(line[-1])) is not None and following not in line:
@@ -36,6 +38,17 @@ def instead_faults(config: Config, models: Sequence[ModelConfig]) -> Iterator[tu
             way = " -> ".join(models[at].name for at in (*line, index))
             message = f"model '{models[index].name}': what answers instead leads back to it ({way})"
             yield _place(index), f"{message}; leave one 'instead' out"
+
+
+def stands_for_others(name: str) -> str:
+    """Why `small`, `auto:chat` and the like are no model that could be named here; empty: it is none of them.
+
+    Whom they stand for is chosen among all models, and so may be the very one that does not answer.
+    """
+    from ollama_bridge.policies.stand_ins import NAMES  # noqa: PLC0415 - who has made no mistake need not wait for it
+
+    is_one = key_of(name) in map(key_of, NAMES)
+    return ": that is a name for whoever is chosen for a request; name one model" if is_one else ""
 
 
 def _exists(name: str, known: Container[str]) -> bool:

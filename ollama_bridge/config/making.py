@@ -5,7 +5,8 @@ keeps what it had from it, as a real server's layers do. An entry with a backend
 and may add a system prompt and the like to it, but never replace or remove it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ollama_bridge.catalog import ModelConfig, facts_kind, recognised
@@ -42,6 +43,7 @@ def remove(draft: "Draft", name: str) -> None:
 
     Raises:
         ModelNotFound: Clients do not see such a model.
+        ConfigError: 400: others fall back to it, or a budget does.
     """
     index = _index(draft, name)
     model = draft.loaded.config.models[index] if index is not None else None
@@ -50,7 +52,8 @@ def remove(draft: "Draft", name: str) -> None:
     key = parse_name(name).key
     if parse_name(model.name).key != key:
         keys = [parse_name(alias).key for alias in model.aliases]
-        draft.remove_alias(index, keys.index(key))
+        with _unless_needed(draft, name):
+            draft.remove_alias(index, keys.index(key))
     elif model.from_:
         _cut(draft, index)
         if (beneath := _index(draft, name)) is not None:  # a built-in one that it stood in front of
@@ -63,7 +66,7 @@ def cut(draft: "Draft", name: str) -> None:
     """Take a model's entry out of the file, whoever made it.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is none; or others fall back to it, or a budget does.
     """
     index, model = find(draft.loaded.config, name)
     if draft.is_catalogues(index):
@@ -177,8 +180,38 @@ def _put(draft: "Draft", index: int, entry: Mapping[str, Any]) -> None:
 
 
 def _cut(draft: "Draft", index: int) -> None:
-    _release_children(draft, index)
-    draft.cut(index)
+    model = draft.loaded.config.models[index]
+    with _unless_needed(draft, model.name, *model.aliases):
+        _release_children(draft, index)
+        draft.cut(index)
+
+
+@contextmanager
+def _unless_needed(draft: "Draft", *names: str) -> Iterator[None]:
+    """While inside, these names may become nobody's; who counts on one of them is named if that cannot be."""
+    before = draft.loaded.config
+    try:
+        yield
+    except ConfigError:
+        counting = ", ".join(_counting_on(before, set(map(key_of, names))))
+        if not counting:
+            raise
+        raise ConfigError(
+            f"'{names[0]}' is still needed, and stays: it is named by {counting}; take it out there first",
+            status=400,
+        ) from None
+
+
+def _counting_on(config: Config, keys: Container[str]) -> Iterator[str]:
+    """Where these names are named to answer for others, for people."""
+    for model in config.models:
+        if any(key_of(name) in keys for name in model.fallbacks):
+            yield f"'fallbacks' of model '{model.name}'"
+        if model.budget is not None and key_of(model.budget.instead) in keys:
+            yield f"'budget.instead' of model '{model.name}'"
+    for who, budget in config.budgets.items():
+        if key_of(budget.instead) in keys:
+            yield f"'budgets.{who}.instead'"
 
 
 def _release_children(draft: "Draft", index: int) -> None:

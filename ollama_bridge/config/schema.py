@@ -7,7 +7,7 @@ file. A key that nothing reads yet is not accepted: a setting without effect is 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import orjson
 from pydantic import BaseModel, Field, PositiveInt, model_validator
@@ -143,10 +143,11 @@ class Config(Section):
             for provider in self.providers.values()
             for secret in (*provider.api_key, *provider.headers.values())
         )
-        password = urlsplit(self.state).password
+        state = urlsplit(self.state)  # a Redis may also have its password behind the question mark
+        passwords = (unquote(state.password or ""), *parse_qs(state.query).get("password", ()))
         return (
             *(secret.get_secret_value() for secret in (*own, *theirs)),
-            *([unquote(password)] if password else ()),
+            *filter(None, passwords),
         )
 
     def _faults(self) -> Iterator[tuple[KeyPath, str]]:
@@ -154,6 +155,11 @@ class Config(Section):
             if (provider.kind or name) not in BACKENDS and not _CLASS.match(provider.kind):
                 where: KeyPath = ("providers", name, "kind") if provider.kind else ("providers", name)
                 yield where, f"provider '{name}' needs a kind: {', '.join(BACKENDS)}, or module:Class"
+        if self.cache.enabled and self.cache.store == "state" and not self.state:
+            message = (
+                "cache.store is 'state', and no Redis is named: set 'state' (or REDIS_ADDR), or choose 'disk'"
+            )
+            yield ("cache", "store"), message
         owners: dict[Key, str] = {}
         for client, key in self.clients.items():
             if (owner := owners.setdefault(key, client)) != client:

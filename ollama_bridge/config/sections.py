@@ -131,7 +131,7 @@ class Cache(Section):
         enabled: Whether answers are kept.
         ttl_s: Seconds that an answer is good for.
         max_mb: Most of it, in megabytes, but for Redis, which has a bound of its own; what is oldest goes first.
-        store: Where: `memory`, `disk` (there after a restart), or `state`: in Redis, if `state` says where.
+        store: Where: `memory`, `disk` (there after a restart), or `state`: in the Redis that `state` names.
         any_temperature: Whether also answers to questions that do not ask for temperature 0.
         share: Whether the same question, asked twice at one moment with temperature 0, is asked of the provider once.
     """

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from ollama_bridge.chat import Answerer, ChatRequest, Embeddings, EmbedRequest, Reply
-from ollama_bridge.errors import InvalidRequest, RateLimited
+from ollama_bridge.errors import InvalidRequest, RateLimited, UpstreamSilent
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, Usage
 from ollama_bridge.infill import DEFAULT_TOKENS
 from ollama_bridge.policies.infill import THOUGHT_TOKENS
@@ -83,7 +83,7 @@ class Billing:
                         else:
                             written += call_bytes(event)
                     yield burst
-        except (GeneratorExit, asyncio.CancelledError):
+        except (GeneratorExit, asyncio.CancelledError, UpstreamSilent):
             bill.began = True  # nobody took the question back
             raise
         finally:
@@ -95,7 +95,7 @@ class Billing:
         try:
             answer = await self._inner.embed(request)
             bill.ended(Usage(answer.input_tokens))
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, UpstreamSilent):
             bill.began = True
             raise
         else:

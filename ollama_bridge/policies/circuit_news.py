@@ -95,7 +95,6 @@ class CircuitNews:
         changed = await self.store.get(_CHANGED)
         if changed is None or changed == self._seen:
             return
-        self._seen = changed
         for circuit in self.circuits:
             place = _place(circuit)
             news = await self.store.get(place)
@@ -103,6 +102,7 @@ class CircuitNews:
                 continue  # what we have to say of it is newer
             with suppress(ValueError, TypeError, KeyError):  # another version's
                 self._learn(circuit, news)
+        self._seen = changed  # not before: who is interrupted has yet to learn it
 
     def _learn(self, circuit: Circuit, said: bytes) -> None:
         news = orjson.loads(said)

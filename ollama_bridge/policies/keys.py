@@ -140,7 +140,8 @@ class KeyPool:
 
     def _exhausted(self, model: str) -> UpstreamError:
         _, rest = self._free_first(model)
-        return rest.cause.anew(max(rest.until_s - self._clock_s(), 0.0) if rest.told else None)
+        left_s = max(rest.until_s - self._clock_s(), 0.0) if rest.told else None
+        return rest.cause.anew(retry_after_s=left_s)
 
 
 def _until_s(rest: _Rest) -> float:

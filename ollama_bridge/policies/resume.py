@@ -84,6 +84,7 @@ class _Answer:
         self._model = candidates[0]
         self._is_plain = request.infill is None and request.format is None and not request.logprobs
         self._attempts = 0
+        self._broken: Model | None = None
         self._has_begun = False
         self._failure: BridgeError | None = None
         self._texts: list[str] = []
@@ -144,7 +145,10 @@ class _Answer:
             return ()
         self._attempts += 1
         model = self._model
-        order = [model, *(other for other in self._candidates if other is not model)]
+        others = [other for other in self._candidates if other is not model]
+        # Once may be chance; whoever else there is goes on when the same one breaks off again.
+        order = [*others, model] if model is self._broken else [model, *others]
+        self._broken = model
         able = [other for other in order if self._goes_on(other)] if self._can_be_continued() else []
         if able:
             self._before = "".join(self._texts)
@@ -208,7 +212,8 @@ class _Answer:
             usage,
             input_tokens=asked,
             output_tokens=before + thought + (usage.output_tokens or after),
-            cached_read_tokens=min(usage.cached_read_tokens, asked),
+            cached_read_tokens=(read := min(usage.cached_read_tokens, asked)),
+            cached_write_tokens=min(usage.cached_write_tokens, asked - read),
             reasoning_tokens=usage.reasoning_tokens + thought,
         )
 

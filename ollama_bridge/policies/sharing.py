@@ -68,7 +68,9 @@ class SharedCall(Generic[T]):
                 else:
                     await self._news.wait()
             if self._failure is not None:
-                raise _twin(self._failure) from self._failure
+                # Each time it is raised it remembers where. A bug may not be made anew so easily.
+                failure = self._failure
+                raise (failure.anew() if isinstance(failure, BridgeError) else failure) from failure
         finally:
             await self._leave(record)
 
@@ -126,12 +128,3 @@ class SharedCall(Generic[T]):
     def _tell_who_answers(self, record: CallRecord) -> None:
         own = self._record
         record.model, record.provider, record.target = own.model, own.provider, own.target
-
-
-def _twin(failure: BaseException) -> BaseException:
-    """An error that can be raised once more: each time it is, it remembers where."""
-    if not isinstance(failure, BridgeError):
-        return failure  # a bug, which may not be made so easily
-    twin = failure.__class__.__new__(failure.__class__, *failure.args)
-    twin.__dict__.update(failure.__dict__)
-    return twin

@@ -49,6 +49,9 @@ _ROLES: Final[Mapping[str, _Role]] = {
     "big:latest": _Role("Big", size="BIG"),
 }
 
+NAMES: Final = tuple(_ROLES)
+"""Of all of them, as lists show them."""
+
 
 class StandIns:
     """Offers them, and chooses who answers for one.

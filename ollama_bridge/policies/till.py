@@ -10,7 +10,7 @@ import structlog
 
 from ollama_bridge.policies.limits import Account, Drawer, Limits, owner, usd
 from ollama_bridge.record import CallRecord
-from ollama_bridge.store.shelf import Granted, Rate, Refused, Store
+from ollama_bridge.store.shelf import MOST, Granted, Rate, Refused, Store
 
 log = structlog.get_logger(__name__)
 
@@ -125,6 +125,8 @@ class Till:
 
     def settle(self, taken: Taken, *, tokens: int, nusd: int = 0) -> None:
         """Give back what was not needed, or take what was needed more."""
+        # What a provider says may be any number. One that no store holds would take all that is settled with it along.
+        tokens, nusd = (max(0, min(amount, MOST)) for amount in (tokens, nusd))
         # Requests stay taken; a window's tokens, and money, are what they came to in the end.
         rates = [
             Rate(rate.key, rate.limit, rate.window_s, tokens - rate.cost)

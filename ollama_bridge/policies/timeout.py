@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from ollama_bridge.chat import Backend, ChatRequest, Embedder, Embeddings, EmbedRequest, Reply
-from ollama_bridge.errors import UpstreamUnreachable
+from ollama_bridge.errors import UpstreamSilent
 
 
 class _Clock:
@@ -79,7 +79,7 @@ class Timeout:
         idle_s: Most seconds without progress after that.
 
     Raises:
-        UpstreamUnreachable: With status 504, when a limit is reached.
+        UpstreamSilent: A limit is reached.
     """
 
     def __init__(self, inner: Backend, *, first_s: float, idle_s: float) -> None:
@@ -120,7 +120,7 @@ class EmbedTimeout:
         within_s: Most seconds for all of a request's texts.
 
     Raises:
-        UpstreamUnreachable: With status 504, when the limit is reached.
+        UpstreamSilent: The limit is reached.
     """
 
     def __init__(self, inner: Embedder, *, within_s: float) -> None:
@@ -136,10 +136,9 @@ class EmbedTimeout:
             raise _silent(request, self._within_s) from exc
 
 
-def _silent(request: ChatRequest | EmbedRequest, limit_s: float) -> UpstreamUnreachable:
-    return UpstreamUnreachable(
+def _silent(request: ChatRequest | EmbedRequest, limit_s: float) -> UpstreamSilent:
+    return UpstreamSilent(
         f"silent for {limit_s:g} s; `timeout_s` of the provider sets how long to wait",
         provider=request.target.provider,
         model=request.target.model,
-        status=504,
     )

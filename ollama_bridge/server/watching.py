@@ -1,7 +1,6 @@
 """What operators and their programs look at: health, providers, metrics."""
 
 import asyncio
-import copy
 
 from aiohttp import web
 
@@ -39,6 +38,6 @@ class WatchingHandlers(Handlers):
     async def metrics(self, _: web.Request) -> web.Response:
         """Everything Prometheus collects."""
         gateway = self._current()
-        totals = copy.deepcopy(gateway.shared.metrics.totals)
+        totals = await gateway.shared.metrics.everybodys()
         body = await asyncio.to_thread(exposition.text, totals, gateway.status())
         return web.Response(body=body, headers={"Content-Type": exposition.CONTENT_TYPE})

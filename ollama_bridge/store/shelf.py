@@ -5,7 +5,10 @@ Amounts are whole numbers: requests, tokens, or nano-dollars. Keys are text of p
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+MOST: Final = 2**53
+"""Units in one amount: so many a Lua script counts exactly, and SQLite's 64 bits hold the sum of a thousand."""
 
 
 @dataclass(frozen=True, slots=True)

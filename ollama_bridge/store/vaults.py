@@ -15,7 +15,7 @@ def vault_at(
     holds: str,
     prefix: str,
     renewed: bool,
-    siblings: bool,
+    siblings: bool = False,
     before: Vault | None,
 ) -> Vault:
     """A vault in that place.

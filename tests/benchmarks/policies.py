@@ -50,7 +50,7 @@ _RATES: Final = {
     "requests_per_day": 10**9,
     "tokens_per_minute": 10**12,
 }
-_BUDGET: Final = {"hourly": 10**8, "daily": 10**8, "monthly": 10**8}
+_BUDGET: Final = {"hourly": 9_000_000, "daily": 9_000_000, "monthly": 9_000_000}
 _PRICE: Final = {"input": 3.0, "output": 15.0, "cached_read": 0.3, "cached_write": 3.75}
 
 
