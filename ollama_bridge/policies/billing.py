@@ -127,14 +127,17 @@ class Billing:
         worth = min(answer, LIKELY_OUTPUT_TOKENS)
         can_be_shorter = isinstance(request, ChatRequest) and request.infill is None
         pays = accounts and tariff is not None and not tariff.is_free
-        if not (pays or terms.limits):
+        promise = till.promise(request.record)
+        if not (pays or terms.limits or promise):
             return
         prompt = measure(request)
         wanted = least = 0
         if pays and tariff is not None:
             wanted = tariff.most_nusd(prompt.most, answer)
             least = tariff.most_nusd(prompt.most, worth if can_be_shorter else answer)
-        taken = await till.take(terms.limits, prompt.likely + worth, accounts, wanted=wanted, least=least)
+        taken = await till.take(
+            terms.limits, prompt.likely + worth, accounts, wanted=wanted, least=least, promise=promise
+        )
         bill.reserved(till, taken)
         if wanted and tariff is not None and can_be_shorter:
             bill.answer_tokens = min(answer, tariff.most_output(prompt.most, taken.granted.amount))

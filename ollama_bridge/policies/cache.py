@@ -93,10 +93,12 @@ class Cache:
 
     def chat(self, request: ChatRequest) -> Reply:
         """Answer, from where the answer comes soonest."""
+        return self._chats.to(request) if self.concerns(request) else self._inner.chat(request)
+
+    def concerns(self, request: ChatRequest) -> bool:
+        """Whether another answer than one of its own may do."""
         is_steady = self._any_temperature or request.options.get("temperature") == 0
-        if not is_steady or request.reuse == "never":
-            return self._inner.chat(request)
-        return self._chats.to(request)
+        return is_steady and request.reuse != "never"
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Embed, unless somebody has it done."""

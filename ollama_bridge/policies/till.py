@@ -1,13 +1,15 @@
 """Where limits and budgets are taken from, and given back to: one for all policies of a gateway."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from ollama_bridge.policies.limits import Account, Drawer, Limits, owner, usd
+from ollama_bridge.record import CallRecord
 from ollama_bridge.store.shelf import MOST, Granted, Rate, Refused, Store
 
 log = structlog.get_logger(__name__)
@@ -29,6 +31,21 @@ class Taken:
     drawers: tuple[Drawer, ...]
 
 
+@dataclass(slots=True)
+class Promise:
+    """What a client's own limits are to give for a call: taken with the first that is taken for it, as one.
+
+    Args:
+        limits: Of the client.
+        tokens: That the call is likely to take.
+        taken: None: it has not been.
+    """
+
+    limits: Sequence[Limits]
+    tokens: int
+    taken: Taken | None = None
+
+
 class Till:
     """Takes from limits and budgets, says no in words, and warns before it has to.
 
@@ -43,6 +60,21 @@ class Till:
         self._hour = 0
         self._drawers: dict[str, tuple[Account, tuple[Drawer, ...]]] = {}  # of that hour
         self._noticed: dict[tuple[str, str], float] = {}
+        self._promises: dict[int, Promise] = {}
+
+    @contextmanager
+    def promised(self, record: CallRecord, limits: Sequence[Limits], tokens: int) -> Iterator[Promise]:
+        """While inside, whatever is taken for the call of that record first takes this, too."""
+        promise = self._promises[id(record)] = Promise(limits, tokens)
+        try:
+            yield promise
+        finally:
+            del self._promises[id(record)]
+
+    def promise(self, record: CallRecord) -> Promise | None:
+        """What is still to be taken for that call."""
+        promise = self._promises.get(id(record))
+        return promise if promise is not None and promise.taken is None else None
 
     async def take(
         self,
@@ -52,6 +84,7 @@ class Till:
         *,
         wanted: int = 0,
         least: int = 0,
+        promise: Promise | None = None,
     ) -> Taken:
         """Reserve a request.
 
@@ -61,20 +94,34 @@ class Till:
             accounts: That it is paid from.
             wanted: Nano-dollars that it costs at most.
             least: Nano-dollars without which it is not worth asking.
+            promise: To be taken as well.
 
         Raises:
             RateLimited: One of them does not hold enough.
         """
         now_s = self._clock_s()
-        rates = tuple(rate for each in limits for rate in each.taking(tokens))
+        rates = _rates(limits, tokens)
+        first = _rates(promise.limits, promise.tokens) if promise is not None else ()
         drawers = self.drawers(accounts, now_s) if wanted else ()
         purses = [drawer.purse for drawer in drawers]
-        answer = await self.store.take(rates, purses, wanted=wanted, least=least)
+        answer = await self.store.take((*first, *rates), purses, wanted=wanted, least=least)
         if isinstance(answer, Granted):
+            if promise is not None:
+                promise.taken = Taken(answer, first, ())
             return Taken(answer, rates, drawers)
         if isinstance(answer.by, Rate):
+            if promise is not None:
+                limits = (*promise.limits, *limits)
             raise owner(limits, answer.by).refusal(answer.by, answer.retry_after_s, now_s)
         raise self._empty(drawers, answer, least, now_s)
+
+    async def redeem(self, promise: Promise) -> None:
+        """Take it by itself.
+
+        Raises:
+            RateLimited: As `take`.
+        """
+        await self.take((), 0, promise=promise)
 
     def settle(self, taken: Taken, *, tokens: int, nusd: int = 0) -> None:
         """Give back what was not needed, or take what was needed more."""
@@ -124,3 +171,7 @@ class Till:
             self._noticed = {one: until_s for one, until_s in self._noticed.items() if until_s > now_s}
         self._noticed[what, purse.key] = purse.until_s
         log.warning(what, budget=purse.key, limit_usd=usd(purse.limit), **more)
+
+
+def _rates(limits: Sequence[Limits], tokens: int) -> tuple[Rate, ...]:
+    return tuple(rate for each in limits for rate in each.taking(tokens))
