@@ -26,6 +26,7 @@ from ollama_bridge.config.making import Change
 from ollama_bridge.errors import BridgeError
 from ollama_bridge.gateway import Gateway, assemble
 from ollama_bridge.listening import bind
+from ollama_bridge.policies.keyring import Resting
 from ollama_bridge.registry import Uses
 from ollama_bridge.sd_notify import notify, watchdog
 from ollama_bridge.server import Door, Origins, Site, build_app, digest_of
@@ -37,8 +38,8 @@ POLL_S: Final = 0.5
 TAKE_OVER_S: Final = 5.0
 """Seconds for the other workers to take over what a client changed, before it is answered all the same."""
 
-USES_S: Final = 1.0
-"""Seconds for the other workers to tell which models they keep, or what they have counted."""
+TOLD_S: Final = 1.0
+"""Seconds for the other workers to tell what they know."""
 
 log = structlog.get_logger(__name__)
 
@@ -103,6 +104,7 @@ class Daemon:
             "take over": self._asked_to_take_over,
             "uses": self._asked_for_uses,
             "metrics": self._asked_for_metrics,
+            "resting": self._asked_who_rests,
         }
         self._siblings = Siblings(worker, answers) if worker else None
         self._load = load
@@ -187,9 +189,11 @@ class Daemon:
 
     async def _join(self, siblings: Siblings) -> None:
         """Become one of several: who asks any of them is answered the same."""
-        self._gateway.shared.residency.elsewhere = partial(siblings.ask, "uses", within_s=USES_S)
-        metrics = self._gateway.shared.metrics
-        metrics.worker, metrics.elsewhere = siblings.name, partial(siblings.ask, "metrics", within_s=USES_S)
+        shared = self._gateway.shared
+        shared.residency.elsewhere = partial(siblings.ask, "uses", within_s=TOLD_S)
+        shared.metrics.worker = siblings.name
+        shared.metrics.elsewhere = partial(siblings.ask, "metrics", within_s=TOLD_S)
+        shared.keyrings.elsewhere = partial(siblings.ask, "resting", within_s=TOLD_S)
         await siblings.listen()
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: _Leash(self.stop), sys.stdin)
@@ -213,6 +217,9 @@ class Daemon:
     async def _asked_for_metrics(self) -> tuple[str, Mapping[str, object]]:
         metrics = self._gateway.shared.metrics
         return metrics.worker, metrics.totals.rows()
+
+    async def _asked_who_rests(self) -> Resting:
+        return self._gateway.shared.keyrings.resting()
 
     def _announce(self, config: Config) -> None:
         self._spawn(self._warm())

@@ -17,7 +17,16 @@ from ollama_bridge.allowances import Rates
 from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import COMPATIBLE, Model, ModelConfig, complete, facts_kind
-from ollama_bridge.chat import Answerer, Backend, ChatRequest, Embedder, Embeddings, EmbedRequest, Reply
+from ollama_bridge.chat import (
+    Answerer,
+    Backend,
+    ChatRequest,
+    Counter,
+    Embedder,
+    Embeddings,
+    EmbedRequest,
+    Reply,
+)
 from ollama_bridge.config import Config
 from ollama_bridge.lineage import folded
 from ollama_bridge.policies.billing import Billing
@@ -28,7 +37,8 @@ from ollama_bridge.policies.client_limits import ClientLimits
 from ollama_bridge.policies.complete import Complete
 from ollama_bridge.policies.counting import Counting
 from ollama_bridge.policies.infill import FillByChat
-from ollama_bridge.policies.keys import KeyPool
+from ollama_bridge.policies.keyring import Resting
+from ollama_bridge.policies.keys import KeyedCounter, KeyPool
 from ollama_bridge.policies.meter import Meter
 from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.recall import Recall
@@ -38,7 +48,7 @@ from ollama_bridge.policies.terms import Book, Seller
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.registry import ModelRegistry
 from ollama_bridge.shared import Shared, opened
-from ollama_bridge.surfaces.status import ModelStatus, ProviderStatus
+from ollama_bridge.surfaces.status import KeysStatus, ModelStatus, ProviderStatus
 
 _NEVER_SEAL: Final = frozenset({COMPATIBLE, "ollama", "demo"})
 """Kinds of providers, as far as facts go, whose replies hold nothing that they want back."""
@@ -73,7 +83,7 @@ def guard(config: Config, provider: LazyProvider, shared: Shared, book: Book) ->
     backend = Timeout(backend, first_s=first_s, idle_s=idle_s)
     answerer: Answerer = Both(backend, EmbedTimeout(provider, within_s=first_s))
     if len(settings.api_keys) > 1:
-        answerer = KeyPool(answerer, settings.name, len(settings.api_keys))  # another key is no other attempt
+        answerer = KeyPool(answerer, shared.keyrings.of(settings))  # another key is no other attempt
     if config.breaker.failures:
         tolerance = Tolerance(config.breaker.failures, config.breaker.open_s)
         answerer = Breaker(answerer, shared.circuits, tolerance, shared.news)
@@ -81,6 +91,13 @@ def guard(config: Config, provider: LazyProvider, shared: Shared, book: Book) ->
     if config.retry.max_retries:
         answerer = Retry(answerer, _backoff(config))
     return answerer
+
+
+def _counter(provider: LazyProvider, shared: Shared) -> Counter:
+    counter: Counter = provider
+    if len(provider.settings.api_keys) > 1:
+        counter = KeyedCounter(counter, shared.keyrings.of(provider.settings))
+    return Counting(counter, within_s=COUNT_WITHIN_S)
 
 
 class Gateway:
@@ -114,7 +131,7 @@ class Gateway:
             answerers,
             models,
             embedders=answerers,
-            counters={name: Counting(each, within_s=COUNT_WITHIN_S) for name, each in providers.items()},
+            counters={name: _counter(provider, shared) for name, provider in providers.items()},
             kinds={name: _facts_kind(each.settings) for name, each in providers.items()},
             default_max_tokens=config.default_max_tokens,
             stand_ins=StandIns(
@@ -151,8 +168,12 @@ class Gateway:
         """Tokens of the prompt, as the provider counts them or else estimated; soon, whatever the provider does."""
         return await self.registry.count(request)
 
-    def status(self) -> tuple[ProviderStatus, ...]:
-        """How each provider is, and each of the models that are enabled."""
+    def status(self, resting: Resting | None = None) -> tuple[ProviderStatus, ...]:
+        """How each provider is, and each of the models that are enabled.
+
+        Args:
+            resting: Keys that rest; None: as far as this process knows.
+        """
         of_provider: dict[str, list[ModelStatus]] = {name: [] for name in self.providers}
         for model in self.registry.enabled():
             circuit = self.shared.circuits.of(model.target.provider, model.target.model)
@@ -167,8 +188,15 @@ class Gateway:
                     circuit.left_s,
                 )
             )
+        if resting is None:
+            resting = self.shared.keyrings.resting()
         return tuple(
-            ProviderStatus(name, self.providers[name].settings.kind, tuple(models))
+            ProviderStatus(
+                name,
+                self.providers[name].settings.kind,
+                tuple(models),
+                _keys(len(self.providers[name].settings.api_keys), resting.get(name, ())),
+            )
             for name, models in of_provider.items()
         )
 
@@ -287,6 +315,10 @@ def _completed(config: Config, providers: Mapping[str, LazyProvider]) -> list[Mo
         return complete(model, kind=kind, default_max_tokens=config.default_max_tokens)
 
     return [completed(model) for model in folded(config.models)]
+
+
+def _keys(number: int, resting: Sequence[tuple[int, str, float]]) -> KeysStatus | None:
+    return KeysStatus(number, resting) if number > 1 else None
 
 
 def _facts_kind(settings: ProviderSettings) -> str:

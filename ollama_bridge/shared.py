@@ -13,6 +13,7 @@ from ollama_bridge.ledger.writer import Ledger
 from ollama_bridge.metrics import Metrics
 from ollama_bridge.policies.circuit_news import CircuitNews
 from ollama_bridge.policies.circuits import Circuits
+from ollama_bridge.policies.keyring import Keyrings
 from ollama_bridge.policies.till import Till
 from ollama_bridge.registry import Residency
 from ollama_bridge.sqlitefile import Limits
@@ -45,6 +46,7 @@ class Shared:
         residency: What was used and until when.
         metrics: Sums of all calls.
         circuits: Which targets are left alone.
+        keyrings: Whose turn it is among the keys of a provider, and which rest.
         link: To Redis, if there is one.
         store: What limits and budgets count in; None: nothing is limited, and nothing shared.
         till: What takes from it.
@@ -57,6 +59,7 @@ class Shared:
     residency: Residency = field(default_factory=Residency)
     metrics: Metrics = field(default_factory=Metrics)
     circuits: Circuits = field(default_factory=Circuits)
+    keyrings: Keyrings = field(default_factory=Keyrings)
     link: RedisLink | None = None
     store: Store | None = None
     till: Till | None = None
@@ -102,6 +105,7 @@ def opened(config: Config, before: Shared | None, *, siblings: bool = False) -> 
         residency=before.residency,
         metrics=before.metrics,
         circuits=circuits,
+        keyrings=before.keyrings,
         link=link,
         store=store,
         till=before.till if before.store is store else Till(store) if store else None,

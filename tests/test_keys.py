@@ -4,6 +4,7 @@ import asyncio
 import collections
 import gc
 import json
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -18,9 +19,10 @@ from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, R
 from ollama_bridge.config import Config
 from ollama_bridge.errors import UpstreamBroken, UpstreamBusy, UpstreamError, UpstreamRejected
 from ollama_bridge.events import Finish, TextDelta
-from ollama_bridge.policies.keys import LIMITED_S, REFUSED_S, KeyPool
+from ollama_bridge.policies.keyring import LIMITED_S, REFUSED_S, Keyring
+from ollama_bridge.policies.keys import KeyedCounter, KeyPool
 from ollama_bridge.policies.retry import Backoff, Retry
-from running import ask, running
+from running import ask, managed, running
 from scripted import Hours, collect
 from upstream import Upstream
 from wires import WIRES, Said
@@ -63,6 +65,10 @@ class Keyed:
         self._answer(request)
         return Embeddings([[float(request.key)]])
 
+    async def count(self, request):
+        self._answer(request)
+        return 42
+
 
 async def asked(pool, inner, *requests):
     """The keys that were asked, for each request."""
@@ -80,7 +86,7 @@ async def asked(pool, inner, *requests):
 
 def pool_of(keys, hours=None, **failures):
     inner = Keyed(**failures)
-    return KeyPool(inner, "acme", keys, clock_s=(hours or Hours()).clock_s), inner
+    return KeyPool(inner, Keyring("acme", keys, clock_s=(hours or Hours()).clock_s)), inner
 
 
 async def test_keys_are_used_in_turn():
@@ -146,7 +152,7 @@ async def test_no_other_key_after_the_first_event():
             raise limited(7.0)
 
     inner = Breaks()
-    pool = KeyPool(inner, "acme", 2)
+    pool = KeyPool(inner, Keyring("acme", 2))
     with pytest.raises(UpstreamBusy):
         await collect(pool.chat(CHAT))
     assert inner.keys == [0]
@@ -189,8 +195,8 @@ async def test_a_later_guess_does_not_shorten_what_was_told():
     """Two requests at once hear different things of one key: the longer rest holds."""
     hours = Hours()
     pool, inner = pool_of(2, hours)
-    pool._set_aside(0, "m-1", limited(300.0))
-    pool._set_aside(0, "m-1", limited())
+    pool._ring.set_aside(0, "m-1", limited(300.0))
+    pool._ring.set_aside(0, "m-1", limited())
     hours.now_s += 100
     assert await asked(pool, inner, CHAT, CHAT) == [[1], [1]]
 
@@ -232,6 +238,84 @@ async def test_retry_waits_for_the_key_that_is_free_first():
     retry = Retry(pool, Backoff(), clock_s=hours.clock_s, sleep=sleep, draw=lambda: 0.0)
     assert await collect(retry.chat(CHAT)) == [TextDelta("1"), Finish()]
     assert (inner.keys, hours.waits) == ([0, 1, 1], [5.0])
+
+
+def turn(number, opening="Fix the bug."):
+    """A later turn of a conversation."""
+    said = [Message("user", opening)]
+    for turn in range(number):
+        said += [Message("assistant", f"Answer {turn}."), Message("user", f"And {turn}?")]
+    return replace(CHAT, messages=tuple(said))
+
+
+async def test_a_conversation_stays_with_its_key():
+    """Another account has nothing of it in its prompt cache; new conversations begin with the next key in turn."""
+    pool, inner = pool_of(3)
+    asked_in_turn = [
+        turn(0),
+        turn(0, "Hi."),
+        turn(1),
+        turn(2),
+        turn(1, "Hi."),
+        turn(0, "Ho."),
+        turn(3),
+        turn(0),
+    ]
+    assert await asked(pool, inner, *asked_in_turn) == [[0], [1], [0], [0], [1], [2], [0], [0]]
+
+
+async def test_a_conversation_goes_on_with_another_key_while_its_own_rests():
+    """And comes back to it: what the cache holds of it is still worth something."""
+    hours = Hours()
+    pool, inner = pool_of(2, hours)
+    assert await asked(pool, inner, turn(0)) == [[0]]
+    inner.failures[0] = limited(7.0)
+    assert await asked(pool, inner, turn(1), turn(2)) == [[0, 1], [1]]
+    inner.failures.clear()
+    hours.now_s += 7
+    assert await asked(pool, inner, turn(3)) == [[0]]
+
+
+async def test_conversations_that_are_remembered_are_bounded(monkeypatch):
+    """Who was forgotten goes on with the next key in turn."""
+    monkeypatch.setattr("ollama_bridge.policies.keyring._MOST_TALKS", 2)
+    pool, inner = pool_of(5)
+    first = [turn(0, f"Opening {number}.") for number in range(3)]
+    assert await asked(pool, inner, *first, turn(1, "Opening 0.")) == [[0], [1], [2], [3]]
+    assert len(pool._ring._talks) == 2
+
+
+@pytest.mark.parametrize(
+    ("cause", "keys", "rests"),
+    [(limited(7.0), [[0, 1], [0, 1]], []), (refused(), [[0, 1], [1]], [(0, "", REFUSED_S)])],
+    ids=["limited", "refused"],
+)
+async def test_counting_uses_a_key_that_does_not_rest(cause, keys, rests):
+    """It takes no turn of an answer's; that it is limited itself says nothing of answers."""
+    pool, inner = pool_of(2, k0=cause)
+    counter = KeyedCounter(inner, pool._ring)
+    for used in keys:
+        inner.keys.clear()
+        assert await counter.count(CHAT) == 42
+        assert inner.keys == used
+    assert pool._ring.resting() == rests
+    inner.failures.clear()
+    assert sorted(await asked(pool, inner, CHAT, CHAT)) == ([[1], [1]] if rests else [[0], [1]])
+
+
+async def test_counting_fails_when_no_key_counts():
+    """And then it is estimated."""
+    for failures in ({"k0": limited(9.0), "k1": limited(5.0)}, {"k0": failure(500)}):
+        pool, inner = pool_of(2, **failures)
+        with pytest.raises(UpstreamBusy):
+            await KeyedCounter(inner, pool._ring).count(CHAT)
+    pool, inner = pool_of(2, k0=limited(9.0), k1=limited(5.0))
+    with pytest.raises(UpstreamBusy):
+        await collect(pool.chat(CHAT))
+    inner.keys.clear()
+    with pytest.raises(UpstreamBusy) as caught:
+        await KeyedCounter(inner, pool._ring).count(CHAT)
+    assert (caught.value.retry_after_s, inner.keys) == (5.0, [])
 
 
 # ------------------------------------------------------------------------------------------- on the wires
@@ -299,6 +383,59 @@ async def test_when_no_key_is_left_the_client_learns_how_long(wire):
         assert 15 <= int(got.headers["Retry-After"]) <= 30
         assert "too fast" in got.json["error"]
         assert not [key for key in KEYS if key in got.body.decode()]
+
+
+def as_text(wire, url, **provider):
+    made = wire.config(url)
+    made["providers"][wire.key] |= {"api_key": list(KEYS), **provider}
+    return json.dumps(made)
+
+
+async def test_rests_outlive_a_reload_that_does_not_touch_the_provider(tmp_path):
+    """Status shows them, by place and never by key; a provider that has changed begins anew."""
+    wire, path = next(wire for wire in WIRES if wire.name == "chat"), tmp_path / "config.yaml"
+
+    async def keys(daemon):
+        got = await ask(daemon.url, "GET", "/v1/providers/status")
+        assert not [key for key in KEYS if key in got.body.decode()]
+        told = got.json["providers"][0]["keys"]
+        return told["usable"], [(rest["key"], rest.get("backend_model")) for rest in told["resting"]]
+
+    async def reloaded(daemon, text):
+        before = daemon._gateway
+        path.write_text(text)
+        while daemon._gateway is before:
+            daemon._reload.set()
+            await asyncio.sleep(0.01)
+
+    async with Upstream() as upstream, managed(path, text := as_text(wire, upstream.url)) as daemon:
+        assert await keys(daemon) == (3, [])
+        upstream.reply(b'{"error": {"message": "bad key"}}', status=401)
+        upstream.reply(b"{}", status=429, headers={**JSON, "retry-after": "60"})
+        upstream.reply(wire.stream(Said("Hello")))
+        assert (await ask(daemon.url, "POST", "/api/chat", QUESTION)).status == 200
+        resting = (1, [(0, None), (1, wire.model)])
+        assert await keys(daemon) == resting
+        await reloaded(daemon, text.replace('"name": "m"', '"name": "m", "aliases": ["n"]'))
+        assert await keys(daemon) == resting
+        upstream.requests.clear()
+        assert (await ask(daemon.url, "POST", "/api/chat", {**QUESTION, "model": "n"})).status == 200
+        assert [key_of(seen) for seen in upstream.requests] == [2]
+        await reloaded(daemon, as_text(wire, upstream.url, headers={"x-more": "1"}))
+        assert await keys(daemon) == (3, [])
+
+
+async def test_tokens_are_counted_with_a_key_that_is_not_refused():
+    """Through the daemon: the first key is refused, and the second one counts."""
+    body = {**QUESTION, "messages": [{"role": "user", "content": "hi"}]}
+    wire = next(wire for wire in WIRES if wire.name == "anthropic")
+    async with Upstream() as upstream, running(keyed(wire, upstream.url)) as daemon:
+        upstream.reply(b'{"error": {"message": "bad key"}}', status=401)
+        upstream.reply(b'{"input_tokens": 4242}', headers=JSON)
+        for _ in range(2):
+            got = await ask(daemon.url, "POST", "/v1/messages/count_tokens", body)
+            assert got.json == {"input_tokens": 4242}
+    assert [key_of(seen) for seen in upstream.requests] == [0, 1, 1]
 
 
 BACKENDS = [

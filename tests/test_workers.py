@@ -25,6 +25,8 @@ from ollama_bridge.sqlitefile import Limits
 from ollama_bridge.store.vaults import vault_at
 from ollama_bridge.workers import Supervisor
 from running import ask, connect, request, running
+from upstream import Script, Upstream
+from wires import WIRES, Said
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux spreads connections over SO_REUSEPORT"),
@@ -97,6 +99,13 @@ def folder_of(pid):
     """Where a worker has its socket."""
     environ = Path(f"/proc/{pid}/environ").read_text()
     return Path(re.search(r"OLLAMA_BRIDGE_WORKER=([^\0]+)", environ)[1]).parent
+
+
+def refused_if(seen, word):
+    """401 to a key with this word in it; an answer to all others."""
+    if word in seen.headers["authorization"]:
+        return Script([b'{"error": {"message": "bad key"}}'], 401, {"content-type": "application/json"})
+    return Script([next(wire for wire in WIRES if wire.name == "chat").stream(Said("Hello"))])
 
 
 def left_in(folder):
@@ -283,6 +292,23 @@ async def test_whoever_is_asked_for_metrics_tells_those_of_all(tmp_path):
         assert set(told[0]) == {b"1", b"2"}
         assert sum(map(float, told[0].values())) == asked
         assert all(one == told[0] for one in told)
+
+
+async def test_keys_that_rest_are_shown_whoever_is_asked(tmp_path):
+    """Each worker finds out for itself that a key is refused; all of them say so."""
+    async with Upstream(lambda seen: refused_if(seen, "first")) as upstream:
+        wire = next(wire for wire in WIRES if wire.name == "chat")
+        config = wire.config(upstream.url)
+        config["providers"][wire.key]["api_key"] = ["the-first-key", "the-second-key"]
+        async with fleet(tmp_path, json.dumps(config)) as workers:
+            question = {**HELLO, "model": "m", "stream": False}
+            assert (await ask(workers.url, "POST", "/api/chat", question)).status == 200
+            served, got = await workers.served_by("/v1/providers/status")
+    assert served == {"1", "2"}
+    keys = [one.json["providers"][0]["keys"] for one in got]
+    assert {(one["usable"], *(rest["key"] for rest in one["resting"])) for one in keys} == {(1, 0)}
+    assert all(500 < rest["for_s"] <= 600 for one in keys for rest in one["resting"])
+    assert "the-first-key" not in "".join(workers.lines) + "".join(one.body.decode() for one in got)
 
 
 async def test_workers_end_with_the_one_that_started_them(tmp_path):

@@ -8,6 +8,7 @@ from ollama_bridge.server import exposition
 from ollama_bridge.server.answering import Handlers, json_response
 from ollama_bridge.server.routing import Routes
 from ollama_bridge.surfaces import status
+from ollama_bridge.surfaces.status import ProviderStatus
 
 
 class WatchingHandlers(Handlers):
@@ -25,11 +26,11 @@ class WatchingHandlers(Handlers):
 
     async def status(self, _: web.Request) -> web.Response:
         """Nothing of ollama.com's is to be had; and how the providers are."""
-        return json_response(status.status_body(self._current().status()))
+        return json_response(status.status_body(await self._all()))
 
     async def providers(self, _: web.Request) -> web.Response:
         """How the providers are."""
-        return json_response(status.providers_body(self._current().status()))
+        return json_response(status.providers_body(await self._all()))
 
     async def health(self, _: web.Request) -> web.Response:
         """200 as long as the bridge answers: to start it anew would not help a provider."""
@@ -41,3 +42,7 @@ class WatchingHandlers(Handlers):
         totals = await gateway.shared.metrics.everybodys()
         body = await asyncio.to_thread(exposition.text, totals, gateway.status())
         return web.Response(body=body, headers={"Content-Type": exposition.CONTENT_TYPE})
+
+    async def _all(self) -> tuple[ProviderStatus, ...]:
+        gateway = self._current()
+        return gateway.status(await gateway.shared.keyrings.resting_anywhere())

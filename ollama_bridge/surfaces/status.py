@@ -43,6 +43,20 @@ class ModelStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class KeysStatus:
+    """That of several keys of one provider.
+
+    Args:
+        number: How many there are.
+        resting: Those that rest, counted from 0; for which model, as the provider knows it, or empty for all of them;
+            and how many seconds more.
+    """
+
+    number: int
+    resting: Sequence[tuple[int, str, float]] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderStatus:
     """One provider's.
 
@@ -50,11 +64,13 @@ class ProviderStatus:
         name: Key in the configuration.
         kind: What it speaks.
         models: Its enabled ones.
+        keys: None: it has one at most, which never rests.
     """
 
     name: str
     kind: str
     models: tuple[ModelStatus, ...]
+    keys: KeysStatus | None = None
 
     @property
     def state(self) -> State:
@@ -83,8 +99,17 @@ def _provider(provider: ProviderStatus) -> dict[str, Any]:
         "provider": provider.name,
         "kind": provider.kind,
         "state": provider.state,
+        **({"keys": _keys(provider.keys)} if provider.keys else {}),
         "models": list(map(_model, provider.models)),
     }
+
+
+def _keys(keys: KeysStatus) -> dict[str, Any]:
+    resting = [
+        {"key": key, **({"backend_model": model} if model else {}), "for_s": round(for_s, 1)}
+        for key, model, for_s in keys.resting
+    ]
+    return {"usable": keys.number - len({key for key, _, _ in keys.resting}), "resting": resting}
 
 
 def _model(model: ModelStatus) -> dict[str, Any]:
