@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from ollama_bridge.chat import Answerer, ChatRequest, Embeddings, EmbedRequest, Reply
-from ollama_bridge.errors import InvalidRequest, RateLimited, UpstreamSilent
+from ollama_bridge.errors import CircuitOpen, InvalidRequest, RateLimited, UpstreamSilent
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, Usage
 from ollama_bridge.infill import DEFAULT_TOKENS
 from ollama_bridge.policies.infill import THOUGHT_TOKENS
@@ -86,6 +86,9 @@ class Billing:
         except (GeneratorExit, asyncio.CancelledError, UpstreamSilent):
             bill.began = True  # nobody took the question back
             raise
+        except CircuitOpen:
+            bill.was_asked = False
+            raise
         finally:
             bill.close(written)
 
@@ -97,6 +100,9 @@ class Billing:
             bill.ended(Usage(answer.input_tokens))
         except (asyncio.CancelledError, UpstreamSilent):
             bill.began = True
+            raise
+        except CircuitOpen:
+            bill.was_asked = False
             raise
         else:
             return answer
@@ -152,10 +158,22 @@ class Billing:
 class _Bill:
     """One attempt's: what was reserved for it, and what it came to."""
 
-    __slots__ = ("_is_closed", "_taken", "_tariff", "_till", "_usage", "answer_tokens", "began", "request")
+    __slots__ = (
+        "_is_closed",
+        "_taken",
+        "_tariff",
+        "_till",
+        "_usage",
+        "answer_tokens",
+        "began",
+        "request",
+        "was_asked",
+    )
 
     def __init__(self, request: ChatRequest | EmbedRequest, tariff: Tariff | None) -> None:
         self.request = request
+        self.was_asked = True
+        """Whether the provider heard of it at all."""
         self.began = False
         """Whether the provider has worked, and so may want money."""
         self.answer_tokens: int | None = None
@@ -208,7 +226,7 @@ class _Bill:
 
     def _settle(self, tokens: int, nusd: int) -> None:
         if self._till is not None and self._taken is not None:
-            self._till.settle(self._taken, tokens=tokens, nusd=nusd)
+            self._till.settle(self._taken, tokens=tokens, nusd=nusd, was_asked=self.was_asked)
 
 
 def _check_length(request: ChatRequest | EmbedRequest, most: int | None) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -15,6 +15,9 @@ from ollama_bridge.store.shelf import MOST, Granted, Rate, Refused, Store
 log = structlog.get_logger(__name__)
 
 _MOST_REMEMBERED: Final = 1024
+_TOKENS: Final = "/tokens/60"
+_OF_PROVIDERS: Final = ("model/", "provider/")
+"""How keys of limits begin that are not the client's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +126,26 @@ class Till:
         """
         await self.take((), 0, promise=promise)
 
-    def settle(self, taken: Taken, *, tokens: int, nusd: int = 0) -> None:
-        """Give back what was not needed, or take what was needed more."""
+    def settle(self, taken: Taken, *, tokens: int, nusd: int = 0, was_asked: bool = True) -> None:
+        """Give back what was not needed, or take what was needed more.
+
+        Args:
+            taken: What was reserved.
+            tokens: What it came to.
+            nusd: Nano-dollars that it came to.
+            was_asked: Whether a provider heard of it: else its limits and the model's have a request more.
+        """
         # What a provider says may be any number. One that no store holds would take all that is settled with it along.
         tokens, nusd = (max(0, min(amount, MOST)) for amount in (tokens, nusd))
         # Requests stay taken; a window's tokens, and money, are what they came to in the end.
         rates = [
             Rate(rate.key, rate.limit, rate.window_s, tokens - rate.cost)
             for rate in taken.rates
-            if rate.key.endswith("/tokens/60")
+            if rate.key.endswith(_TOKENS)
         ]
+        if not was_asked:
+            spared = [rate for rate in taken.rates if rate.key.startswith(_OF_PROVIDERS)]
+            rates += [replace(rate, cost=-rate.cost) for rate in spared if not rate.key.endswith(_TOKENS)]
         granted = taken.granted
         purses = [drawer.purse for drawer in taken.drawers]
         if rates or purses:
