@@ -48,29 +48,24 @@ class ClientLimits:
         """Pass everything on."""
         with self._promised(request) as promise:
             if self._at_once(request):
-                await self._till.redeem(promise)
+                await self._till.redeem(promise, self._tokens(request))
             async with aclosing(self._inner.chat(request)) as bursts:
                 async for burst in bursts:
                     if promise.taken is None:
-                        await self._till.redeem(promise)
+                        await self._till.redeem(promise, self._tokens(request))
                     yield burst
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Pass everything on."""
         with self._promised(request) as promise:
-            await self._till.redeem(promise)
+            await self._till.redeem(promise, self._tokens(request))
             return await self._inner.embed(request)
 
     @contextmanager
     def _promised(self, request: ChatRequest | EmbedRequest) -> Iterator[Promise]:
         record = request.record
         limits = self._limits(record.key, record.address)
-        tokens = 0
-        if self._counts_tokens:
-            asked = int(request.options.get("num_predict", -1))
-            likely = 0 if isinstance(request, EmbedRequest) else LIKELY_OUTPUT_TOKENS
-            tokens = measure(request).likely + (min(asked, likely) if asked > 0 else likely)
-        with self._till.promised(record, limits, tokens) as promise:
+        with self._till.promised(record, limits) as promise:
             try:
                 yield promise
             finally:
@@ -78,6 +73,13 @@ class ClientLimits:
                     usages = [charge.usage for charge in record.charges]
                     used = sum(usage.input_tokens + usage.output_tokens for usage in usages)
                     self._till.settle(promise.taken, tokens=used)
+
+    def _tokens(self, request: ChatRequest | EmbedRequest) -> int:
+        if not self._counts_tokens:
+            return 0
+        asked = int(request.options.get("num_predict", -1))
+        likely = 0 if isinstance(request, EmbedRequest) else LIKELY_OUTPUT_TOKENS
+        return measure(request).likely + (min(asked, likely) if asked > 0 else likely)
 
     def _limits_of(self, key: str, address: str) -> tuple[Limits, ...]:
         whose = "this client key" if key else "asking without a client key"

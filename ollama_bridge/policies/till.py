@@ -8,14 +8,13 @@ from typing import Final
 
 import structlog
 
-from ollama_bridge.policies.limits import Account, Drawer, Limits, owner, usd
+from ollama_bridge.policies.limits import TOKENS, TOKENS_S, Account, Drawer, Limits, owner, usd
 from ollama_bridge.record import CallRecord
 from ollama_bridge.store.shelf import MOST, Granted, Rate, Refused, Store
 
 log = structlog.get_logger(__name__)
 
 _MOST_REMEMBERED: Final = 1024
-_TOKENS: Final = "/tokens/60"
 _OF_PROVIDERS: Final = ("model/", "provider/")
 """How keys of limits begin that are not the client's own."""
 
@@ -40,12 +39,10 @@ class Promise:
 
     Args:
         limits: Of the client.
-        tokens: That the call is likely to take.
         taken: None: it has not been.
     """
 
     limits: Sequence[Limits]
-    tokens: int
     taken: Taken | None = None
 
 
@@ -66,9 +63,9 @@ class Till:
         self._promises: dict[int, Promise] = {}
 
     @contextmanager
-    def promised(self, record: CallRecord, limits: Sequence[Limits], tokens: int) -> Iterator[Promise]:
+    def promised(self, record: CallRecord, limits: Sequence[Limits]) -> Iterator[Promise]:
         """While inside, whatever is taken for the call of that record first takes this, too."""
-        promise = self._promises[id(record)] = Promise(limits, tokens)
+        promise = self._promises[id(record)] = Promise(limits)
         try:
             yield promise
         finally:
@@ -104,7 +101,7 @@ class Till:
         """
         now_s = self._clock_s()
         rates = _rates(limits, tokens)
-        first = _rates(promise.limits, promise.tokens) if promise is not None else ()
+        first = _rates(promise.limits, tokens) if promise is not None else ()
         drawers = self.drawers(accounts, now_s) if wanted else ()
         purses = [drawer.purse for drawer in drawers]
         answer = await self.store.take((*first, *rates), purses, wanted=wanted, least=least)
@@ -118,13 +115,13 @@ class Till:
             raise owner(limits, answer.by).refusal(answer.by, answer.retry_after_s, now_s)
         raise self._empty(drawers, answer, least, now_s)
 
-    async def redeem(self, promise: Promise) -> None:
-        """Take it by itself.
+    async def redeem(self, promise: Promise, tokens: int) -> None:
+        """Take it by itself, for a call that is likely to take so many tokens.
 
         Raises:
             RateLimited: As `take`.
         """
-        await self.take((), 0, promise=promise)
+        await self.take((), tokens, promise=promise)
 
     def settle(self, taken: Taken, *, tokens: int, nusd: int = 0, was_asked: bool = True) -> None:
         """Give back what was not needed, or take what was needed more.
@@ -141,11 +138,11 @@ class Till:
         rates = [
             Rate(rate.key, rate.limit, rate.window_s, tokens - rate.cost)
             for rate in taken.rates
-            if rate.key.endswith(_TOKENS)
+            if rate.window_s == TOKENS_S and rate.key.endswith(TOKENS)
         ]
         if not was_asked:
             spared = [rate for rate in taken.rates if rate.key.startswith(_OF_PROVIDERS)]
-            rates += [replace(rate, cost=-rate.cost) for rate in spared if not rate.key.endswith(_TOKENS)]
+            rates += [replace(rate, cost=-rate.cost) for rate in spared if not rate.key.endswith(TOKENS)]
         granted = taken.granted
         purses = [drawer.purse for drawer in taken.drawers]
         if rates or purses:
