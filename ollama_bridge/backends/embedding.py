@@ -14,6 +14,7 @@ import orjson
 from ollama_bridge.backends.failures import Failures, clean
 from ollama_bridge.chat import Embeddings, EmbedRequest
 from ollama_bridge.errors import InvalidRequest, UpstreamRejected
+from ollama_bridge.events import Usage
 
 Vector: TypeAlias = "array[float]"
 """`d` of a provider that writes decimals, `f` of one that sends the bytes."""
@@ -63,10 +64,15 @@ async def embed_in_parts(
         async with slots:
             return await _fitted(part, ask)
 
+    tasks: list[asyncio.Task[Embeddings]] = []
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(answered(part)) for part in parts]
+            tasks += [group.create_task(answered(part)) for part in parts]
     except BaseExceptionGroup as failed:
+        done = [task for task in tasks if not task.cancelled() and task.exception() is None]
+        if done:  # which is billed, although nobody gets it
+            read = sum(task.result().input_tokens for task in done)
+            request.record.told = Usage(read)
         raise failed.exceptions[0] from None
     answers = [task.result() for task in tasks]
     return Embeddings(

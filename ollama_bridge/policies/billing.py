@@ -149,7 +149,17 @@ class Billing:
 class _Bill:
     """One attempt's: what was reserved for it, and what it came to."""
 
-    __slots__ = ("_is_closed", "_taken", "_tariff", "_till", "_usage", "answer_tokens", "began", "request")
+    __slots__ = (
+        "_asked_before",
+        "_is_closed",
+        "_taken",
+        "_tariff",
+        "_till",
+        "_usage",
+        "answer_tokens",
+        "began",
+        "request",
+    )
 
     def __init__(self, request: ChatRequest | EmbedRequest, tariff: Tariff | None) -> None:
         self.request = request
@@ -157,6 +167,7 @@ class _Bill:
         """Whether the provider has worked, and so may want money."""
         self.answer_tokens: int | None = None
         """What was paid for, if a budget pays."""
+        self._asked_before = request.record.attempts
         self._tariff = tariff
         self._taken: Taken | None = None
         self._till: Till | None = None
@@ -183,7 +194,10 @@ class _Bill:
         self._is_closed = True
         told = self.request.record.told
         if not self.began and told is None:
-            self._settle(0, 0)
+            if self.request.record.attempts > self._asked_before:
+                self._settle(0, 0)
+            elif self._till is not None and self._taken is not None:
+                self._till.give_back(self._taken)  # an open circuit, or keys that all rest: nobody was asked
             return
         counted = max(self._usage.output_tokens, -(-written // BYTES_PER_TOKEN))
         told = told or self._usage

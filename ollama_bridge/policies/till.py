@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from ollama_bridge.policies.limits import Account, Drawer, Limits, owner, usd
+from ollama_bridge.store.arithmetic import negative
 from ollama_bridge.store.shelf import Granted, Rate, Refused, Store
 
 log = structlog.get_logger(__name__)
@@ -92,6 +93,13 @@ class Till:
             left_over = spent - granted.amount + nusd
             if left_over >= drawer.account.budget.warn_at * drawer.purse.limit:
                 self._notice("budget nearly used up", drawer, spent_usd=usd(left_over))
+
+    def give_back(self, taken: Taken) -> None:
+        """All of it, the request too: it was not made."""
+        granted = taken.granted
+        purses = [drawer.purse for drawer in taken.drawers]
+        if taken.rates or purses:
+            self.store.settle(granted, negative(taken.rates), purses, -granted.amount)
 
     def drawers(self, accounts: Sequence[Account], now_s: float) -> tuple[Drawer, ...]:
         """What all of these hold their money in at this time."""
