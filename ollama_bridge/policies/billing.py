@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from ollama_bridge.chat import Answerer, ChatRequest, Embeddings, EmbedRequest, Reply
-from ollama_bridge.errors import CircuitOpen, InvalidRequest, RateLimited, UpstreamSilent
+from ollama_bridge.errors import InvalidRequest, RateLimited, UpstreamSilent
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, Usage
 from ollama_bridge.infill import DEFAULT_TOKENS
 from ollama_bridge.policies.infill import THOUGHT_TOKENS
@@ -86,9 +86,6 @@ class Billing:
         except (GeneratorExit, asyncio.CancelledError, UpstreamSilent):
             bill.began = True  # nobody took the question back
             raise
-        except CircuitOpen:
-            bill.was_asked = False
-            raise
         finally:
             bill.close(written)
 
@@ -100,9 +97,6 @@ class Billing:
             bill.ended(Usage(answer.input_tokens))
         except (asyncio.CancelledError, UpstreamSilent):
             bill.began = True
-            raise
-        except CircuitOpen:
-            bill.was_asked = False
             raise
         else:
             return answer
@@ -159,6 +153,7 @@ class _Bill:
     """One attempt's: what was reserved for it, and what it came to."""
 
     __slots__ = (
+        "_asked_before",
         "_is_closed",
         "_taken",
         "_tariff",
@@ -167,17 +162,15 @@ class _Bill:
         "answer_tokens",
         "began",
         "request",
-        "was_asked",
     )
 
     def __init__(self, request: ChatRequest | EmbedRequest, tariff: Tariff | None) -> None:
         self.request = request
-        self.was_asked = True
-        """Whether the provider heard of it at all."""
         self.began = False
         """Whether the provider has worked, and so may want money."""
         self.answer_tokens: int | None = None
         """What was paid for, if a budget pays."""
+        self._asked_before = request.record.attempts
         self._tariff = tariff
         self._taken: Taken | None = None
         self._till: Till | None = None
@@ -204,7 +197,8 @@ class _Bill:
         self._is_closed = True
         told = self.request.record.told
         if not self.began and told is None:
-            self._settle(0, 0)
+            # Nobody was asked where a circuit is open, or all keys rest.
+            self._settle(0, 0, was_asked=self.request.record.attempts > self._asked_before)
             return
         counted = max(self._usage.output_tokens, -(-written // BYTES_PER_TOKEN))
         told = told or self._usage
@@ -224,9 +218,9 @@ class _Bill:
         self.request.record.charges.append(charge)
         self._settle(usage.input_tokens + usage.output_tokens, charge.cost_nusd or 0)
 
-    def _settle(self, tokens: int, nusd: int) -> None:
+    def _settle(self, tokens: int, nusd: int, *, was_asked: bool = True) -> None:
         if self._till is not None and self._taken is not None:
-            self._till.settle(self._taken, tokens=tokens, nusd=nusd, was_asked=self.was_asked)
+            self._till.settle(self._taken, tokens=tokens, nusd=nusd, was_asked=was_asked)
 
 
 def _check_length(request: ChatRequest | EmbedRequest, most: int | None) -> None:
