@@ -192,7 +192,7 @@ class ChatRequest:
         cache_key: What the client calls this conversation's place in the provider's cache; only OpenAI takes it.
         key: Which of the provider's keys to use, counted from 0; set by the key pool.
         reuse: What the client said of answers that are kept, or under way (`Cache-Control`).
-        record: Where what the call comes to is noted; every policy may write to it, and none reads it for its work.
+        record: Where what the call comes to is noted by whoever learns something; limits and budgets are settled by it.
     """
 
     model: str

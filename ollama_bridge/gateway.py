@@ -149,7 +149,10 @@ class Gateway:
         answerer = self._cache or answerer
         if config.limits and shared.till is not None:
             by_key, by_address = config.limits.get("key"), config.limits.get("address")
-            answerer = ClientLimits(answerer, shared.till, by_key=by_key, by_address=by_address)
+            cached = self._cache.concerns if self._cache else lambda _: False
+            answerer = ClientLimits(
+                answerer, shared.till, by_key=by_key, by_address=by_address, at_once=cached
+            )
         answerer = Pace(answerer, self._pacing_of)  # a kept answer comes as a live one does
         self._outermost = Meter(answerer, [*([shared.ledger] if shared.ledger else []), shared.metrics])
 

@@ -9,6 +9,7 @@ adds what it says itself. `from` may name a hidden model: hiding one does not ta
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from ollama_bridge.catalog import ModelConfig
@@ -120,6 +121,7 @@ def inherited(child: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
+@lru_cache(maxsize=4096)
 def key_of(name: str) -> str:
     """What to look a model up by; empty for what is no name at all."""
     try:

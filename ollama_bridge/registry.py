@@ -75,11 +75,11 @@ class ModelRegistry:
         Raises:
             ModelNotFound: No enabled model answers to that name.
         """
-        candidates = self.route(request.model, request)
-        asked = self.resolve(request.model).name
-        if asked in self._index.stand_ins:  # the request has nothing yet of what the chosen one adds
+        asked = self.resolve(request.model)
+        candidates = self._candidates(asked, request)
+        if asked.name in self._index.stand_ins:  # the request has nothing yet of what the chosen one adds
             request = primed(request, candidates[0].preset, begins=False)
-        return self._resume.chat(request, candidates, asked)
+        return self._resume.chat(request, candidates, asked.name)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Let the provider of the model that `request` names embed, or another one that has the same model.
@@ -109,7 +109,9 @@ class ModelRegistry:
             ModelNotFound: No enabled model answers to that name.
             BridgeError: It stands for others, and none of them can answer this now.
         """
-        asked = self.resolve(name)
+        return self._candidates(self.resolve(name), request)
+
+    def _candidates(self, asked: Model, request: ChatRequest | EmbedRequest) -> Sequence[Model]:
         if self._stand_ins and asked.name in self._index.stand_ins and isinstance(request, ChatRequest):
             return self._stand_ins.choose(asked.name, self._index.enabled, request)
         others = map(self._find, asked.config.fallbacks)  # inherited ones may be the model itself

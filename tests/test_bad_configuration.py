@@ -171,17 +171,18 @@ def spoil(folder, how):
 @pytest.mark.parametrize("how", ["corrupt", "read-only"])
 async def test_state_that_cannot_be_used_is_said_and_served_without(file, how):
     """Limits hold all the same, answers are kept in memory, each file is named once, and none is written."""
-    file.write_text(f"limits: {{address: {{requests_per_minute: 3}}}}\n{GOOD}")
+    file.write_text(f"limits: {{address: {{requests_per_hour: 3}}}}\n{GOOD}")
     folder = Path(os.environ["XDG_STATE_HOME"]) / "ollama-bridge"
     files, before = spoil(folder, how)
     question = {"model": "demo", "prompt": "hello", "stream": False, "options": {"temperature": 0}}
     try:
         with serving(file) as (url, log):
-            got = [await ask(url, "POST", "/api/generate", question) for _ in range(4)]
+            got = [await ask(url, "POST", "/api/generate", question) for _ in range(5)]
         after = [path.read_bytes() if path.exists() else None for path in files]
     finally:
         folder.chmod(0o700)
-    assert [one.status for one in got] == [200, 200, 200, 429]
+    # A window that begins meanwhile counts what was asked before by its part, rounded down.
+    assert [one.status for one in got] in ([200] * 3 + [429] * 2, [200] * 4 + [429])
     assert got[0].json["response"] == got[1].json["response"]
     assert after == before
     named = [sum(f"file={path}" in line and "warning" in line for line in log) for path in files]

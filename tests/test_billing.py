@@ -25,7 +25,7 @@ from ollama_bridge.chat import (
     Target,
     Tool,
 )
-from ollama_bridge.errors import InvalidRequest, RateLimited, UpstreamBroken, UpstreamSilent
+from ollama_bridge.errors import CircuitOpen, InvalidRequest, RateLimited, UpstreamBroken, UpstreamSilent
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_bridge.policies.billing import Billing
 from ollama_bridge.policies.client_limits import ClientLimits
@@ -492,6 +492,18 @@ async def test_rates_say_whose_they_are_and_when_to_ask_again(till, clock):
     )
     assert 0 < exc.retry_after_s <= 120
     assert (exc.status, exc.elsewhere, exc.instead) == (429, True, "")
+
+
+async def test_an_open_circuit_uses_up_no_limit(till, clock):
+    """Who was not asked has a request more; so a model is not limited as soon as it is back."""
+    stays_shut = CircuitOpen("not asked", provider="acme", model="m-1")
+    scripted = ScriptedBackend([stays_shut], [stays_shut], [stays_shut], ANSWER)
+    policy = billing(scripted, till, clock, limits=limited(requests_per_minute=1, tokens_per_minute=2000))
+    for _ in range(3):
+        with pytest.raises(CircuitOpen):
+            await collect(policy.chat(asking()))
+    await collect(policy.chat(asking()))
+    assert (await refusal(policy)).status == 429
 
 
 async def test_tokens_are_reserved_by_estimate_and_settled_by_count(till, clock):

@@ -175,14 +175,6 @@ providers:
     assert settings.base_url == "http://127.0.0.1:9/v1"
 
 
-@pytest.mark.parametrize(
-    "url", ["redis://:p%40ss@h:1/0", "redis://me:p%40ss@h", "rediss://h?password=p%40ss"]
-)
-def test_the_password_of_a_redis_is_a_secret(load, url):
-    """Wherever the address has it, and as the server knows it."""
-    assert load(f"state: '{url}'").config.secrets() == ("p@ss",)
-
-
 def test_a_provider_of_ones_own_gets_no_key_it_does_not_name(load):
     """An address may be a third party's: the environment's key is not sent there."""
     text = "providers:\n  openai: {base_url: 'http://127.0.0.1:1/v1'}\n  google: {kind: openai, base_url: 'http://x'}\n"

@@ -22,10 +22,11 @@ from faults import KEY, PROMPT, SAID, WORDS, error, error_event, json_error, pag
 from journal import journal
 from ollama_bridge.config import Config
 from running import Got, ask, running
+from together import IN_FORCE, house, model, provider
 from upstream import Script, Seen, Upstream
 from wires import WIRES, Said, Wire
 
-RETRIES: Final = 2
+RETRIES: Final = IN_FORCE["retry"]["max_retries"]
 LONG_S: Final = 600.0
 
 EXACT: Final = replace(WIRES[0], model="claude-haiku-4-5")
@@ -212,6 +213,7 @@ FAULTS = [
 ]
 
 
+MODELS: Final = ("m", "hasty", "halting")
 MODES: Final = {
     "without resume": {"resume": False},
     "with resume": {"resume": True},
@@ -303,42 +305,21 @@ class Check:
         return f"{got.status}, wait {wait_s} s" if wait_s else f"{got.status}"
 
 
-PLENTY: Final = 10**6
-IN_FORCE: Final = {
-    "retry": {"max_retries": RETRIES, "initial_backoff_ms": 1, "jitter": 0, "deadline_s": 30},
-    "breaker": {"failures": PLENTY},
-    "budgets": {"all": {"monthly": PLENTY}, "key": {"daily": PLENTY}},
-    "limits": {"address": {"requests_per_minute": PLENTY, "tokens_per_minute": 10**9}},
-    "cache": {"enabled": True, "any_temperature": True},
-    "streaming": {"idle_timeout_s": 0.3},
-}
-"""Every policy, and none that has a reason of its own to refuse."""
-
-
-def provider(wire: Wire, made: dict[str, Any]) -> dict[str, Any]:
-    """The one of a configuration, so that it may have any name: only `openai` is asked for responses without a word."""
-    return made["providers"][wire.key] | ({"api": "responses"} if wire.name == "responses" else {})
-
-
-def config(wire: Wire, url: str, spare: Wire, spare_url: str, mode: str) -> Config:
+def config(wire: Wire, upstream: Upstream, spare: Wire, other: Upstream, mode: str) -> Config:
     """The wire's model, two whose providers may be silent only for a moment, and one that stands in for them."""
-    made, other = wire.config(url, **IN_FORCE), spare.config(spare_url)
-    made["providers"][wire.key]["api_key"] = KEY
-    its = provider(wire, made)
-    made["providers"] = {
-        wire.key: {**its, "timeout_s": 60},
-        "hasty": {**its, "timeout_s": 0.4},
-        "halting": its,
-        "spare": {**provider(spare, other), "timeout_s": 60},
-    }
-    terms = {"price": {"input": 1, "output": 2}, "requests_per_minute": PLENTY}
-    (model,), (stand_in,) = made["models"], other["models"]
-    made["models"] = [
-        {**model, **terms, **MODES[mode], "name": name, "backend": backend}
-        for name, backend in (("m", wire.key), ("hasty", "hasty"), ("halting", "halting"))
-    ]
-    made["models"].append({**stand_in, **terms, "name": "spare", "backend": "spare"})
-    return Config.model_validate(made)
+    silent_s = {wire.key: 60, "hasty": 0.4, "halting": None}
+    return house(
+        {
+            "spare": provider(spare, other, timeout_s=60),
+            **{
+                key: provider(wire, upstream, api_key=KEY, timeout_s=most_s)
+                for key, most_s in silent_s.items()
+            },
+        },
+        model("spare", "spare", spare),
+        *(model(name, key, wire, **MODES[mode]) for name, key in zip(MODELS, silent_s, strict=True)),
+        streaming={"idle_timeout_s": 0.3},
+    )
 
 
 async def asked(check: Check, number: int, url: str) -> None:
@@ -369,13 +350,13 @@ async def all_asked(wire: Wire, spare: Wire, mode: str) -> list[Check]:
         return Script([spare.stream(Said(WORDS))])
 
     async with Upstream(fail) as upstream, Upstream(stand_in) as other:
-        made = config(wire, upstream.url, spare, other.url, mode)
+        made = config(wire, upstream, spare, other, mode)
         async with running(made) as daemon:
             asking = [(check.fault.model, asked(check, at, daemon.url)) for at, check in enumerate(checks)]
-            for model, one in asking:
-                if model == "m":
+            for name, one in asking:
+                if name == "m":
                     await one
-            await asyncio.gather(*(one for model, one in asking if model != "m"))
+            await asyncio.gather(*(one for name, one in asking if name != "m"))
     return checks
 
 

@@ -196,8 +196,8 @@ async def test_a_limit_of_ours_has_its_row():
     assert part(row, "outcome", "asked", "model", "provider", "cost_nusd") == {
         "outcome": "limited",
         "asked": "m:latest",
-        "model": "",
-        "provider": "",
+        "model": "m:latest",
+        "provider": WIRES[0].key,  # who would have been asked
         "cost_nusd": 0,
     }
 

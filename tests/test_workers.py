@@ -279,7 +279,7 @@ async def test_what_is_kept_is_the_same_whoever_is_asked(tmp_path):
 
 async def test_whoever_is_asked_for_metrics_tells_those_of_all(tmp_path):
     """Each under its worker's name: sums over all of them would fall, and so be misread, when one is started again."""
-    async with fleet(tmp_path) as workers:
+    async with fleet(tmp_path, DEMO, "--log-level", "debug") as workers:
         question = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], "stream": False}
         asked = 20
         for _ in range(asked):

@@ -127,14 +127,17 @@ class Billing:
         worth = min(answer, LIKELY_OUTPUT_TOKENS)
         can_be_shorter = isinstance(request, ChatRequest) and request.infill is None
         pays = accounts and tariff is not None and not tariff.is_free
-        if not (pays or terms.limits):
+        promise = till.promise(request.record)
+        if not (pays or terms.limits or promise):
             return
         prompt = measure(request)
         wanted = least = 0
         if pays and tariff is not None:
             wanted = tariff.most_nusd(prompt.most, answer)
             least = tariff.most_nusd(prompt.most, worth if can_be_shorter else answer)
-        taken = await till.take(terms.limits, prompt.likely + worth, accounts, wanted=wanted, least=least)
+        taken = await till.take(
+            terms.limits, prompt.likely + worth, accounts, wanted=wanted, least=least, promise=promise
+        )
         bill.reserved(till, taken)
         if wanted and tariff is not None and can_be_shorter:
             bill.answer_tokens = min(answer, tariff.most_output(prompt.most, taken.granted.amount))
@@ -149,7 +152,17 @@ class Billing:
 class _Bill:
     """One attempt's: what was reserved for it, and what it came to."""
 
-    __slots__ = ("_is_closed", "_taken", "_tariff", "_till", "_usage", "answer_tokens", "began", "request")
+    __slots__ = (
+        "_asked_before",
+        "_is_closed",
+        "_taken",
+        "_tariff",
+        "_till",
+        "_usage",
+        "answer_tokens",
+        "began",
+        "request",
+    )
 
     def __init__(self, request: ChatRequest | EmbedRequest, tariff: Tariff | None) -> None:
         self.request = request
@@ -157,6 +170,7 @@ class _Bill:
         """Whether the provider has worked, and so may want money."""
         self.answer_tokens: int | None = None
         """What was paid for, if a budget pays."""
+        self._asked_before = request.record.attempts
         self._tariff = tariff
         self._taken: Taken | None = None
         self._till: Till | None = None
@@ -183,7 +197,8 @@ class _Bill:
         self._is_closed = True
         told = self.request.record.told
         if not self.began and told is None:
-            self._settle(0, 0)
+            # Nobody was asked where a circuit is open, or all keys rest.
+            self._settle(0, 0, was_asked=self.request.record.attempts > self._asked_before)
             return
         counted = max(self._usage.output_tokens, -(-written // BYTES_PER_TOKEN))
         told = told or self._usage
@@ -203,9 +218,9 @@ class _Bill:
         self.request.record.charges.append(charge)
         self._settle(usage.input_tokens + usage.output_tokens, charge.cost_nusd or 0)
 
-    def _settle(self, tokens: int, nusd: int) -> None:
+    def _settle(self, tokens: int, nusd: int, *, was_asked: bool = True) -> None:
         if self._till is not None and self._taken is not None:
-            self._till.settle(self._taken, tokens=tokens, nusd=nusd)
+            self._till.settle(self._taken, tokens=tokens, nusd=nusd, was_asked=was_asked)
 
 
 def _check_length(request: ChatRequest | EmbedRequest, most: int | None) -> None:

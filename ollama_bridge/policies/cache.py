@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from ollama_bridge.chat import Answerer, ChatRequest, Embeddings, EmbedRequest, Reply, Target
 from ollama_bridge.events import Event, Finish, TextDelta, ToolCall
@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 _KEPT_REASONS: Final = frozenset({"stop", "tool_calls", "length"})
 """What is cut at a limit is cut at the same limit again, which is part of the key. A refusal may be a mood."""
+
+_Place: TypeAlias = tuple[bytes, str, bool]
 
 _SAYS: Final = frozenset({TextDelta, ToolCall})
 
@@ -93,10 +95,12 @@ class Cache:
 
     def chat(self, request: ChatRequest) -> Reply:
         """Answer, from where the answer comes soonest."""
+        return self._chats.to(request) if self.concerns(request) else self._inner.chat(request)
+
+    def concerns(self, request: ChatRequest) -> bool:
+        """Whether another answer than one of its own may do."""
         is_steady = self._any_temperature or request.options.get("temperature") == 0
-        if not is_steady or request.reuse == "never":
-            return self._inner.chat(request)
-        return self._chats.to(request)
+        return is_steady and request.reuse != "never"
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Embed, unless somebody has it done."""
@@ -139,7 +143,7 @@ class _Answers(Generic[Q, T]):
         self._is_last = is_last
         self._value = value
         self._read = read
-        self._under_way: dict[tuple[bytes, str], SharedCall[T]] = {}
+        self._under_way: dict[_Place, SharedCall[T]] = {}
 
     async def to(self, request: Q) -> AsyncGenerator[Sequence[T], None]:
         """The answer to one question."""
@@ -160,8 +164,7 @@ class _Answers(Generic[Q, T]):
     def _joined(self, key: bytes | None, request: Q) -> SharedCall[T] | None:
         if key is None or request.reuse == "renew":
             return None
-        # Another client's budget may refuse what this one's allows.
-        return self._under_way.get((key, request.record.key))
+        return next(filter(None, map(self._under_way.get, _places(key, request))), None)
 
     async def _found(self, key: bytes | None, request: Q) -> Sequence[T] | None:
         if key is None or self._kept is None or request.reuse == "renew":
@@ -170,7 +173,7 @@ class _Answers(Generic[Q, T]):
         return self._read(value) if value is not None else None
 
     def _begun(self, key: bytes | None, request: Q) -> SharedCall[T]:
-        place = (key or b"", request.record.key)
+        *_, place = _places(key or b"", request)
 
         def ended(said: Sequence[T] | None) -> None:
             if self._under_way.get(place) is call:
@@ -189,6 +192,16 @@ class _Answers(Generic[Q, T]):
         if self._share and key is not None:
             self._under_way[place] = call
         return call
+
+
+def _places(key: bytes, request: ChatRequest | EmbedRequest) -> Sequence[_Place]:
+    """Where a call may be that answers `request`; the last one is where its own is.
+
+    Not with another client's, whose budget may refuse what this one's allows. And who reads as it comes does not join
+    who does not: that one's answer is held back until it is whole.
+    """
+    streams = isinstance(request, ChatRequest) and request.stream
+    return [(key, request.record.key, how) for how in ((True,) if streams else (True, False))]
 
 
 async def _keyed(

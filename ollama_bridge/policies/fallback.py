@@ -3,8 +3,7 @@
 Each of them has its own policies, retries included, which have done what they could before this one goes on.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,11 +67,10 @@ class Fallback:
         self._embedders = embedders
         self._find = find
 
-    @asynccontextmanager
     async def begun(
         self, request: ChatRequest, candidates: Sequence[Model], ask: Callable[[Model], ChatRequest]
-    ) -> AsyncGenerator[Begun, None]:
-        """Ask until somebody begins; its reply is closed at the end.
+    ) -> Begun:
+        """Ask until somebody begins; what is left of its reply is to be closed.
 
         Args:
             request: The question, by which candidates are chosen.
@@ -90,12 +88,8 @@ class Fallback:
                 first = await anext(reply)
             except BridgeError as exc:
                 line.failed(exc)
-                continue
-            try:
-                yield Begun(model, first, reply)
-            finally:
-                await reply.aclose()
-            return
+            else:
+                return Begun(model, first, reply)
         raise line.failure()
 
     async def embed(

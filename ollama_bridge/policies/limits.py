@@ -16,6 +16,10 @@ Span: TypeAlias = Literal["hourly", "daily", "monthly"]
 
 _SPANS: Final[tuple[Span, ...]] = ("hourly", "daily", "monthly")
 _WINDOWS: Final[Mapping[int, str]] = {60: "a minute", 3600: "an hour", 86_400: "a day"}
+TOKENS_S: Final = 60
+TOKENS: Final = f"/tokens/{TOKENS_S}"
+"""How keys of rates of tokens end."""
+
 _REQUESTS: Final = (
     ("requests_per_minute", 60),
     ("requests_per_hour", 3600),
@@ -58,7 +62,7 @@ class Limits:
             if (most := getattr(allowed, name)) is not None
         )
         most = allowed.tokens_per_minute
-        tokens = () if most is None else (Rate(f"{key}/tokens/60", most, 60),)
+        tokens = () if most is None else (Rate(f"{key}{TOKENS}", most, TOKENS_S),)
         return cls(key, whose, requests, tokens, elsewhere) if requests or tokens else None
 
     def taking(self, tokens: int) -> tuple[Rate, ...]:
@@ -68,7 +72,7 @@ class Limits:
 
     def refusal(self, by: Rate, retry_after_s: float | None, now_s: float) -> RateLimited:
         """What to raise."""
-        unit = "token" if by.key.endswith("/tokens/60") else "request"
+        unit = "token" if by.key.endswith(TOKENS) else "request"
         most = f"{by.limit} {unit}{'s' if by.limit > 1 else ''} {_WINDOWS[by.window_s]}"
         again = f": ask again at {_moment(now_s + retry_after_s)}" if retry_after_s is not None else ""
         return RateLimited(

@@ -54,10 +54,9 @@ class Pace:
 
     def chat(self, request: ChatRequest) -> Reply:
         """Pace a streamed reply if its model is to be paced."""
-        pacing = self._pacing(request.model)
-        if not request.stream or not pacing:
-            return self._inner.chat(request)
-        return self._paced(request, pacing)
+        if request.stream and (pacing := self._pacing(request.model)):
+            return self._paced(request, pacing)
+        return self._inner.chat(request)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Pass it on: there is nothing to pace."""

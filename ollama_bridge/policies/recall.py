@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 import structlog
@@ -27,6 +27,9 @@ _HEAD: Final = 1000
 
 _UNIQUE_ID: Final = re.compile(r"[A-Za-z0-9]{8,}\Z")
 """How an id ends that a provider made, unlike `call_0` or `functions.read:1`, which every conversation has."""
+
+_Ask: TypeAlias = tuple[int, str, str]
+"""What tells a message of user or tools: how long it is, how it begins, and how it ends."""
 
 _DELTAS: Final = frozenset({TextDelta, ThinkingDelta})
 _ASKS: Final = frozenset({"user", "tool"})
@@ -76,7 +79,8 @@ class Recall:
         last = burst[-1]
         if isinstance(last, Finish) and last.sealed:
             before = [message for message in asked.messages if message.role in _ASKS]
-            self._vault.put(_keys(asked.target, before[-2:], heard.message()), last.sealed)
+            asks = [_ask(message) for message in before[-2:]]
+            self._vault.put(_keys(asked.target, asks, heard.message()), last.sealed)
 
     async def _recalled(self, request: ChatRequest) -> tuple[ChatRequest, list[bytes]]:
         """The request with all that is known of its turns, and the keys by which that was found."""
@@ -121,36 +125,35 @@ class _Heard:
 
 def _turns(request: ChatRequest) -> Iterator[tuple[int, list[bytes]]]:
     """Where in the conversation the model spoke, and the keys of what it said there."""
-    before: list[Message] = []
+    asks: list[_Ask] = []
     for at, message in enumerate(request.messages):
         if message.role in _ASKS:
-            before = [*before[-1:], message]
+            asks = [*asks[-1:], _ask(message)]
         elif message.role == "assistant" and not message.sealed:
-            yield at, _keys(request.target, before, message)
+            yield at, _keys(request.target, asks, message)
 
 
-def _keys(target: Target, before: Sequence[Message], turn: Message) -> list[bytes]:
+def _keys(target: Target, asks: Sequence[_Ask], turn: Message) -> list[bytes]:
     """What the turn can be recognised by, the surest first. None of what cannot be written as JSON.
 
     Args:
         target: Who said it; nobody else can read what it sealed.
-        before: The last two messages of user or tools ahead of it, so that two conversations that both begin by
+        asks: The last two messages of user or tools ahead of it, so that two conversations that both begin by
             `list_files {}` are told apart.
         turn: What the model said.
     """
     try:
         # Once for all marks: calls that write files hold the files.
-        calls = _hashed([[call.name, _plain(call.arguments)] for call in turn.tool_calls]).hex()
-        return [_hashed(mark) for mark in _marks(target, before, turn, calls)]
+        calls = _NO_CALLS
+        if turn.tool_calls:
+            calls = _hashed([[call.name, _plain(call.arguments)] for call in turn.tool_calls]).hex()
+        return [_hashed(mark) for mark in _marks(target, asks, turn, calls)]
     except TypeError:
         return []
 
 
-def _marks(
-    target: Target, before: Sequence[Message], turn: Message, calls: str
-) -> Iterator[Sequence[object]]:
+def _marks(target: Target, asks: Sequence[_Ask], turn: Message, calls: str) -> Iterator[Sequence[object]]:
     who = [target.provider, target.model]
-    asks = [_ask(message) for message in before]
     if turn.tool_calls and _UNIQUE_ID.search(turn.tool_calls[0].id):
         yield "id", *who, turn.tool_calls[0].id, turn.tool_calls[0].name
     yield "turn", *who, asks, calls, "".join(turn.content.lstrip()[:_HEAD].split())
@@ -158,13 +161,16 @@ def _marks(
         yield "calls", *who, asks[-1:], calls
 
 
-def _ask(message: Message) -> list[object]:
+def _ask(message: Message) -> _Ask:
     text = message.content.strip()
-    return [len(text), text[:_HEAD], text[-_HEAD:]]
+    return len(text), text[:_HEAD], text[-_HEAD:]
 
 
 def _hashed(mark: Sequence[object]) -> bytes:
     return hashlib.blake2b(orjson.dumps(mark, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+
+
+_NO_CALLS: Final = _hashed([]).hex()
 
 
 def _plain(value: object) -> object:

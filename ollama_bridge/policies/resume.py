@@ -6,6 +6,7 @@ answer that nobody has seen yet, because the client does not stream, there is no
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
@@ -50,7 +51,8 @@ class Resume:
         answer = _Answer(request, candidates, asked)
         while candidates:
             try:
-                async with self._fallback.begun(request, candidates, answer.ask) as begun:
+                begun = await self._fallback.begun(request, candidates, answer.ask)
+                async with aclosing(begun.rest):
                     take = answer.begin(begun.model)
                     if said := take(begun.first):
                         yield said

@@ -2,18 +2,22 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
-from ollama_bridge.policies.limits import Account, Drawer, Limits, owner, usd
+from ollama_bridge.policies.limits import TOKENS, TOKENS_S, Account, Drawer, Limits, owner, usd
+from ollama_bridge.record import CallRecord
 from ollama_bridge.store.shelf import MOST, Granted, Rate, Refused, Store
 
 log = structlog.get_logger(__name__)
 
 _MOST_REMEMBERED: Final = 1024
+_OF_PROVIDERS: Final = ("model/", "provider/")
+"""How keys of limits begin that are not the client's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,21 @@ class Taken:
 
     granted: Granted
     rates: tuple[Rate, ...]
-    drawers: tuple[Drawer, ...]
-    others: tuple[int, ...]
+    drawers: tuple[Drawer, ...] = ()
+    others: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Promise:
+    """What a client's own limits are to give for a call: taken with the first that is taken for it, as one.
+
+    Args:
+        limits: Of the client.
+        taken: None: it has not been.
+    """
+
+    limits: Sequence[Limits]
+    taken: Taken | None = None
 
 
 class Till:
@@ -46,8 +63,23 @@ class Till:
         self._hour = 0
         self._drawers: dict[str, tuple[Account, tuple[Drawer, ...]]] = {}  # of that hour
         self._noticed: dict[tuple[str, str], float] = {}
+        self._promises: dict[int, Promise] = {}
         self._under_way: Counter[str] = Counter()
         """Nano-dollars of each purse that calls of this process have reserved and not settled."""
+
+    @contextmanager
+    def promised(self, record: CallRecord, limits: Sequence[Limits]) -> Iterator[Promise]:
+        """While inside, whatever is taken for the call of that record first takes this, too."""
+        promise = self._promises[id(record)] = Promise(limits)
+        try:
+            yield promise
+        finally:
+            del self._promises[id(record)]
+
+    def promise(self, record: CallRecord) -> Promise | None:
+        """What is still to be taken for that call."""
+        promise = self._promises.get(id(record))
+        return promise if promise is not None and promise.taken is None else None
 
     async def take(
         self,
@@ -57,6 +89,7 @@ class Till:
         *,
         wanted: int = 0,
         least: int = 0,
+        promise: Promise | None = None,
     ) -> Taken:
         """Reserve a request.
 
@@ -66,40 +99,65 @@ class Till:
             accounts: That it is paid from.
             wanted: Nano-dollars that it costs at most.
             least: Nano-dollars without which it is not worth asking.
+            promise: To be taken as well.
 
         Raises:
             RateLimited: One of them does not hold enough.
         """
         now_s = self._clock_s()
-        rates = tuple(rate for each in limits for rate in each.taking(tokens))
+        rates = _rates(limits, tokens)
+        first = _rates(promise.limits, tokens) if promise is not None else ()
         drawers = self.drawers(accounts, now_s) if wanted else ()
         purses = [drawer.purse for drawer in drawers]
-        answer = await self.store.take(rates, purses, wanted=wanted, least=least)
+        answer = await self.store.take((*first, *rates), purses, wanted=wanted, least=least)
         if isinstance(answer, Granted):
+            if promise is not None:
+                promise.taken = Taken(answer, first)
             others = tuple(self._under_way[purse.key] for purse in purses)
             self._under_way.update(dict.fromkeys((purse.key for purse in purses), answer.amount))
             return Taken(answer, rates, drawers, others)
         if isinstance(answer.by, Rate):
+            if promise is not None:
+                limits = (*promise.limits, *limits)
             raise owner(limits, answer.by).refusal(answer.by, answer.retry_after_s, now_s)
         drawer = next(one for one in drawers if one.purse.key == answer.by.key)
         raise await self._empty(drawer, answer, least, now_s)
 
-    def settle(self, taken: Taken, *, tokens: int, nusd: int = 0) -> None:
-        """Give back what was not needed, or take what was needed more."""
+    async def redeem(self, promise: Promise, tokens: int) -> None:
+        """Take it by itself, for a call that is likely to take so many tokens.
+
+        Raises:
+            RateLimited: As `take`.
+        """
+        await self.take((), tokens, promise=promise)
+
+    def settle(self, taken: Taken, *, tokens: int, nusd: int = 0, was_asked: bool = True) -> None:
+        """Give back what was not needed, or take what was needed more.
+
+        Args:
+            taken: What was reserved.
+            tokens: What it came to.
+            nusd: Nano-dollars that it came to.
+            was_asked: Whether a provider heard of it: else its limits and the model's have a request more.
+        """
         # What a provider says may be any number. One that no store holds would take all that is settled with it along.
         tokens, nusd = (max(0, min(amount, MOST)) for amount in (tokens, nusd))
         # Requests stay taken; a window's tokens, and money, are what they came to in the end.
         rates = [
             Rate(rate.key, rate.limit, rate.window_s, tokens - rate.cost)
             for rate in taken.rates
-            if rate.key.endswith("/tokens/60")
+            if rate.window_s == TOKENS_S and rate.key.endswith(TOKENS)
         ]
+        if not was_asked:
+            spared = [rate for rate in taken.rates if rate.key.startswith(_OF_PROVIDERS)]
+            rates += [replace(rate, cost=-rate.cost) for rate in spared if not rate.key.endswith(TOKENS)]
         granted = taken.granted
         purses = [drawer.purse for drawer in taken.drawers]
         if rates or purses:
             self.store.settle(granted, rates, purses, nusd - granted.amount)
+        for purse in purses:
+            self._done(purse.key, granted.amount)
         for drawer, spent, others in zip(taken.drawers, granted.spent, taken.others, strict=False):
-            self._done(drawer.purse.key, granted.amount)
             all_spent = max(spent - granted.amount - others, 0) + nusd
             if all_spent >= drawer.account.budget.warn_at * drawer.purse.limit:
                 self._notice("budget nearly used up", drawer, spent_usd=usd(all_spent))
@@ -143,3 +201,7 @@ class Till:
             self._noticed = {one: until_s for one, until_s in self._noticed.items() if until_s > now_s}
         self._noticed[what, purse.key] = purse.until_s
         log.warning(what, budget=purse.key, limit_usd=usd(purse.limit), **more)
+
+
+def _rates(limits: Sequence[Limits], tokens: int) -> tuple[Rate, ...]:
+    return tuple(rate for each in limits for rate in each.taking(tokens))

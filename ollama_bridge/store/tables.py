@@ -12,7 +12,7 @@ from ollama_bridge.sqlitefile import transaction
 from ollama_bridge.store import windows
 from ollama_bridge.store.arithmetic import Counts, Settlement, empty, refused
 from ollama_bridge.store.shelf import Granted, Purse, Rate, Refused
-from ollama_bridge.store.windows import Window, Windows
+from ollama_bridge.store.windows import Window, Windows, parts
 
 Result = TypeVar("Result")
 
@@ -34,7 +34,6 @@ _GRACE_S: Final = 86_400.0  # a clock that errs by less makes nobody forget what
 
 _MOST_REMEMBERED: Final = 4096  # purses
 
-_SPEND: Final = "INSERT OR REPLACE INTO purse (key, spent, until_s) VALUES (?, ?, ?)"
 _GET: Final = "SELECT value FROM shelf WHERE key = ? AND until_s > ?"
 _PUT: Final = "INSERT OR REPLACE INTO shelf (key, value, until_s) VALUES (?, ?, ?)"
 _CLAIM: Final = """
@@ -86,14 +85,14 @@ class Tables:
             kept |= {purse.key: purse for purse in purses}
             for purse, gone in zip(purses, answer.spent, strict=True):
                 spent[purse.key] = gone
-        self._write(kept.values(), spent)
+        self._write([*kept.values()], spent)
         return answer
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """See `Store.settle`."""
         self._begun()
         spent = self._read((), (), settlements)
-        self._write(self._settled(settlements, spent).values(), spent)
+        self._write([*self._settled(settlements, spent).values()], spent)
 
     def spent(self, purses: Sequence[Purse]) -> tuple[int, ...]:
         """See `Store.spent`."""
@@ -151,12 +150,12 @@ class Tables:
         self._windows.read({rate.key for rate in chain(rates, *(one.rates for one in settlements))})
         return self._spent({purse.key for purse in chain(purses, *(one.purses for one in settlements))})
 
-    def _write(self, purses: Collection[Purse], spent: Mapping[str, int]) -> None:
+    def _write(self, purses: Sequence[Purse], spent: Mapping[str, int]) -> None:
         self._windows.write()
-        if purses:
-            rows = [(purse.key, spent[purse.key], purse.until_s) for purse in purses]
-            self.connection.executemany(_SPEND, rows)
-            self._spent_of.update((key, amount) for key, amount, _ in rows)
+        for some in parts(purses):
+            values = [value for one in some for value in (one.key, spent[one.key], one.until_s)]
+            self.connection.execute(_kept(len(some)), values)
+        self._spent_of.update(spent)
 
     def _settled(self, settlements: Iterable[Settlement], spent: dict[str, int]) -> dict[str, Purse]:
         """Make them; the purses that are to be written."""
@@ -199,12 +198,19 @@ class Tables:
                 self._spent_of.clear()
                 missing = list(keys)
             self._spent_of.update(dict.fromkeys(missing, 0))
-            self._spent_of.update(self.connection.execute(_found(len(missing)), missing))
+            for some in parts(missing):
+                self._spent_of.update(self.connection.execute(_found(len(some)), some))
         return {key: self._spent_of[key] for key in keys}
 
     def _counts(self, rate: Rate) -> Counts:
         previous, previous_s, current, forgotten_s = self._windows.get_sliding_window(rate.key, rate.window_s)
         return Counts(previous, previous_s, current, forgotten_s - rate.window_s)
+
+
+@lru_cache(maxsize=64)
+def _kept(count: int) -> str:
+    marks = ",".join(["(?,?,?)"] * count)
+    return f"INSERT OR REPLACE INTO purse (key, spent, until_s) VALUES {marks}"  # noqa: S608 - question marks
 
 
 @lru_cache(maxsize=64)

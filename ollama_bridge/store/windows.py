@@ -5,9 +5,9 @@ Importing this takes a tenth of a second, and is for a thread.
 
 import math
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from limits import RateLimitItemPerSecond
 from limits.storage import SlidingWindowCounterSupport, Storage
@@ -20,7 +20,9 @@ CREATE TABLE IF NOT EXISTS rate (
 """
 """`number`: windows of this length since the epoch; `current` was taken in it, `previous` in the one before."""
 
-_KEEP: Final = "INSERT OR REPLACE INTO rate (key, window_s, number, previous, current) VALUES (?, ?, ?, ?, ?)"
+T = TypeVar("T")
+
+_MOST_VALUES: Final = 64  # rows in a statement
 
 _MOST_KNOWN: Final = 4096  # keys whose rows are remembered
 
@@ -68,8 +70,9 @@ class Windows(Storage, SlidingWindowCounterSupport):
             if len(self._known) > _MOST_KNOWN:
                 self.forget()
                 missing = list(keys)
-            found = self._connection.execute(_found(len(missing)), missing)
-            self._rows.update(((key, window_s), (*row,)) for key, window_s, *row in found)
+            for some in parts(missing):
+                found = self._connection.execute(_found(len(some)), some)
+                self._rows.update(((key, window_s), (*row,)) for key, window_s, *row in found)
             self._known.update(missing)
 
     def forget(self) -> None:
@@ -79,9 +82,9 @@ class Windows(Storage, SlidingWindowCounterSupport):
 
     def write(self) -> None:
         """Write what was counted."""
-        if self._changed:
-            self._connection.executemany(_KEEP, [(*place, *row) for place, row in self._changed.items()])
-            self._rows.update(self._changed)
+        for changed in parts([(*place, *row) for place, row in self._changed.items()]):
+            self._connection.execute(_kept(len(changed)), [value for row in changed for value in row])
+        self._rows.update(self._changed)
 
     def changed(self) -> dict[Place, Row]:
         """What is counted and not written so far, for `restore`."""
@@ -171,7 +174,18 @@ class Windows(Storage, SlidingWindowCounterSupport):
         return int(number), 0, 0, expiry - spent_s
 
 
-@lru_cache(maxsize=64)
+def parts(of: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The same, in pieces that one statement can hold: one with many values is done sooner than many with one."""
+    return (of[at : at + _MOST_VALUES] for at in range(0, len(of), _MOST_VALUES))
+
+
+@lru_cache(maxsize=_MOST_VALUES)
+def _kept(count: int) -> str:
+    marks = ",".join(["(?,?,?,?,?)"] * count)
+    return f"INSERT OR REPLACE INTO rate (key, window_s, number, previous, current) VALUES {marks}"  # noqa: S608 - question marks
+
+
+@lru_cache(maxsize=_MOST_VALUES)
 def _found(count: int) -> str:
     marks = ",".join("?" * count)
     return f"SELECT key, window_s, number, previous, current FROM rate WHERE key IN ({marks})"  # noqa: S608 - question marks
