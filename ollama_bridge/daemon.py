@@ -241,6 +241,10 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await runner.cleanup()
+        if (
+            self._retiring is not None
+        ):  # what earlier configurations had, whose last answers have ended just now
+            await asyncio.wait({self._retiring})
         await self._gateway.retire()
         if self._siblings is not None:
             await self._siblings.aclose()
@@ -295,7 +299,7 @@ class Daemon:
                 )
                 self._door = replace(_door(new), checks_host=self._door.checks_host)
                 self._config = new
-                self._retiring = self._spawn(_retire(before, self._gateway, behind=self._retiring))
+                self._retiring = asyncio.create_task(_retire(before, self._gateway, behind=self._retiring))
                 self._spawn(self._warm())
                 log.info("configuration taken over", models=len(self._gateway.registry.models()))
                 if _fixed(new.server) != _fixed(old.server):

@@ -1,6 +1,9 @@
 """The transport that both httpx2 SDKs speak through, over a real socket."""
 
 import gzip
+import os
+import subprocess
+import sys
 
 import httpx2
 import pytest
@@ -138,3 +141,11 @@ def test_what_is_not_json_is_the_clients_fault(odd):
     """Half a surrogate pair in a prompt is a 400, not a traceback."""
     with pytest.raises(InvalidRequest, match="JSON"):
         encode({"odd": odd})
+
+
+def test_what_the_sdks_look_up_is_whole_before_they_do():
+    """Whoever imports httpx later, in whatever thread: while it was half there, every request failed."""
+    code = (
+        "import sys, ollama_bridge.backends.sdk; sys.exit(not hasattr(sys.modules.get('httpx'), 'Timeout'))"
+    )
+    subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": os.pathsep.join(sys.path)}, check=True)

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from faults import SAID, WORDS, error, parts
+from journal import journal
 from ollama_bridge.allowances import Budget
 from ollama_bridge.policies.terms import account_of_key
 from running import connect, managed, request, running
@@ -408,3 +409,25 @@ async def test_of_each_key_its_own_budget():
         for key in keys:
             assert await of_account(daemon, account_of_key(Budget(**daily), key)) == ANSWER_NUSD
     assert PRICE["output"] == 10
+
+
+async def test_a_stop_behind_a_reload_leaves_nothing_open(tmp_path):
+    """What only the earlier configuration used is closed when its last answer has ended, and that one is paid."""
+    path = tmp_path / "config.yaml"
+    async with Upstream(lambda _: Script([CHAT.stream(Said(WORDS))[:300]], then="stall")) as upstream:
+        plain = {"models": [{"name": "demo", "backend": "demo"}], "providers": {"demo": {}}}
+        made = {**IN_FORCE, "providers": {"p": provider(CHAT, upstream)}, "models": [model("m", "p", CHAT)]}
+        with journal() as logged:
+            async with managed(path, json.dumps({**made, "server": {"drain_s": 0.05}})) as daemon:
+                old = daemon._gateway
+                reader, writer = await connect(daemon.url)
+                writer.write(request(daemon.url, "POST", "/api/chat", question(stream=True), OWN))
+                while b"one" not in await reader.readline():
+                    pass
+                path.write_text(json.dumps(plain))
+                await daemon._take_over()
+            writer.close()
+        assert old.shared.store._closed
+        assert logged.alarming == []
+    (row,) = rows()
+    assert (row["outcome"], row["input_tokens"]) == ("left", 5)

@@ -147,4 +147,4 @@ def written() -> Sums:
 
 def tasks() -> set["asyncio.Task[Any]"]:
     """All but those of the fake providers, whose connections stay open."""
-    return {task for task in asyncio.all_tasks() if "upstream.py" not in str(task.get_coro())}
+    return {task for task in asyncio.all_tasks() if "Upstream." not in task.get_coro().__qualname__}

@@ -10,7 +10,7 @@ import logging
 import os
 import urllib.request
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any, Final
 
 import aiohttp
@@ -23,6 +23,11 @@ from ollama_bridge.backends.bursts import exhaust
 from ollama_bridge.backends.failures import Failures, clean
 from ollama_bridge.backends.sse import SseReader
 from ollama_bridge.errors import InvalidRequest, UpstreamError
+
+with suppress(ImportError):
+    # Both SDKs use of it what `sys.modules` holds, whenever they make a client or a request: while google-genai's module,
+    # or anybody's, imports it in another thread, that is half a module, and an AttributeError.
+    import httpx  # noqa: F401
 
 USER_AGENT: Final = f"ollama-bridge/{__version__}"
 
