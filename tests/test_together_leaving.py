@@ -116,10 +116,10 @@ async def test_while_it_is_asked_whether_it_may(stream, wish, whose):
         async with running(config) as daemon:
             store = daemon._gateway.shared.store
             await store.spent(())
-            store._thread.submit(go_on.wait)
+            store._lane.put(go_on.wait)
             try:
                 async with client(daemon, stream, wish):
-                    await until(store._thread._work_queue.qsize)
+                    await until(store._lane._jobs.qsize)
             finally:
                 go_on.set()
             sums = await counted(daemon)
