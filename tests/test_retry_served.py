@@ -86,8 +86,8 @@ def pause(monkeypatch):
     made = Pause()
 
     class Pausing(Retry):
-        def __init__(self, inner, backoff):
-            super().__init__(inner, backoff, sleep=made.sleep)
+        def __init__(self, inner, backoff, **more):
+            super().__init__(inner, backoff, sleep=made.sleep, **more)
 
     monkeypatch.setattr(gateway, "Retry", Pausing)
     return made
