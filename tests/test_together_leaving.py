@@ -39,7 +39,7 @@ ESTIMATED = 5
 
 async def until(condition):
     """Until it holds: there is nothing to wait for."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
