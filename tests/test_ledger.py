@@ -253,7 +253,7 @@ async def test_a_file_that_cannot_be_used_is_one_warning_and_stays_as_it_is(path
         ledger = Ledger(path, ROOMY)
         for _ in range(3):
             ledger(CallRecord())
-            await asyncio.to_thread(ledger._thread.submit(int).result)  # behind what is under way
+            await ledger._lane.do(int)  # behind what is under way
         await ledger.aclose()
     assert [line["file"] for line in warnings(logged)] == [str(path)]
     assert warnings(logged)[0]["error"]
@@ -271,7 +271,7 @@ async def test_it_is_tried_again_after_a_while(path, monkeypatch):
 
     async def call(request_id):
         ledger(CallRecord(request_id=request_id))
-        await asyncio.to_thread(ledger._thread.submit(int).result)
+        await ledger._lane.do(int)
 
     with capture_logs() as logged:
         ledger = Ledger(path, ROOMY, monotonic_s=clock)
@@ -301,7 +301,7 @@ async def test_rows_wait_for_whoever_is_busy_with_the_file(path, monkeypatch):
         ledger = Ledger(path, ROOMY)
         ledger(CallRecord(request_id="first"))
         for _ in range(3):
-            await asyncio.to_thread(ledger._thread.submit(int).result)
+            await ledger._lane.do(int)
         ledger(CallRecord(request_id="second"))
         other.execute("COMMIT")
         other.close()
@@ -351,7 +351,7 @@ async def test_a_full_disk_is_one_warning(path):
             for number in range(40):
                 for _ in range(50):
                     ledger(CallRecord(target="x" * 300))
-                await asyncio.to_thread(ledger._thread.submit(int).result)
+                await ledger._lane.do(int)
             await ledger.aclose()
         asyncio.run(main())
         """,
@@ -374,7 +374,7 @@ async def test_a_killed_daemon_loses_at_most_its_last_batch(path):
             for number in range(10_000):
                 for one in range(20):
                     ledger(CallRecord(request_id=str(number * 20 + one)))
-                await asyncio.to_thread(ledger._thread.submit(int).result)
+                await ledger._lane.do(int)
                 print((number + 1) * 20, flush=True)
         asyncio.run(main())
         """,

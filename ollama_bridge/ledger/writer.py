@@ -5,12 +5,10 @@ tried again. SQLite has a thread of its own, so nothing here ever stops the even
 one file.
 """
 
-import asyncio
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +19,7 @@ from ollama_bridge import sqlitefile
 from ollama_bridge.ledger.table import INSERT, SCHEMA, VERSION, Row, row_of
 from ollama_bridge.record import CallRecord
 from ollama_bridge.sqlitefile import Limits
+from ollama_bridge.store.lane import Lane
 
 if TYPE_CHECKING:
     import sqlite3
@@ -68,7 +67,7 @@ class Ledger:
         self._waiting: deque[Row] = deque()
         self._lost = 0
         self._pause_until_s = 0.0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._lane = Lane("ledger")
         self._closing = threading.Event()
         self._connection: sqlite3.Connection | None = None
 
@@ -79,13 +78,13 @@ class Ledger:
             return
         self._waiting.append(row_of(record))
         if len(self._waiting) == 1:  # else somebody is on the way, who takes this along
-            self._thread.submit(self._flush)
+            self._lane.put(self._flush)
 
     async def aclose(self) -> None:
         """Write what is still to be written, and close the file; nothing is kept afterwards."""
         self._closing.set()
-        self._thread.submit(self._close)
-        await asyncio.to_thread(self._thread.shutdown)
+        self._lane.put(self._close)
+        await self._lane.end()
 
     def _lose(self, count: int, fault: str) -> None:
         if not self._lost:
@@ -112,7 +111,7 @@ class Ledger:
             if sqlitefile.is_busy(exc):
                 self._waiting.extendleft(reversed(rows))
                 if not self._closing.is_set():
-                    self._thread.submit(self._flush)
+                    self._lane.put(self._flush)
                 return
             self._lose(len(rows), str(exc))
             self._pause_until_s = self._monotonic_s() + PAUSE_S

@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -17,6 +16,7 @@ import structlog
 
 from ollama_bridge import sqlitefile
 from ollama_bridge.sqlitefile import Limits
+from ollama_bridge.store.lane import Lane
 from ollama_bridge.vault import Entry, Write
 
 if TYPE_CHECKING:
@@ -69,17 +69,16 @@ class FileDepot:
         self._clock_s = clock_s
         self._disk = _Disk(path, limits)
         self._is_of_use = True
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault")
+        self._lane = Lane("vault")
         self._waiting: deque[Write] = deque()
 
     async def read(self, keys: list[bytes], oldest_s: float) -> dict[bytes, Entry] | None:
         """As `Depot` says; it comes behind all that waits to be written."""
         if not self._is_of_use:
             return None
-        reading = asyncio.get_running_loop().run_in_executor(self._thread, self._fetch, keys, oldest_s)
         try:
             async with asyncio.timeout(LOOKUP_S):
-                return await reading
+                return await self._lane.do(lambda: self._fetch(keys, oldest_s))
         except TimeoutError:
             return None
 
@@ -89,13 +88,13 @@ class FileDepot:
             return
         self._waiting.append(write)
         if len(self._waiting) == 1:  # else somebody is on the way, who takes this along
-            self._thread.submit(self._flush)
+            self._lane.put(self._flush)
 
     async def aclose(self) -> None:
         """As `Depot` says."""
         self._is_of_use = False
-        self._thread.submit(self._close)
-        await asyncio.to_thread(self._thread.shutdown)
+        self._lane.put(self._close)
+        await self._lane.end()
 
     # What follows runs in the depot's thread.
 

@@ -11,7 +11,11 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
+import structlog
+
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 
 class Errand(Generic[T]):
@@ -73,7 +77,7 @@ class Lane:
         self._has_ended = False
 
     def put(self, job: Callable[[], object]) -> None:
-        """Do it; it must not raise.
+        """Do it; if it raises, that is logged.
 
         Raises:
             RuntimeError: The lane has ended.
@@ -106,5 +110,8 @@ class Lane:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job()
+            try:
+                job()
+            except Exception:  # a bug, and what comes behind it is to be done all the same
+                log.exception("something beside the event loop failed", lane=self._name)
             del job  # it may hold a whole answer, and the next may be long in coming
