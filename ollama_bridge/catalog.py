@@ -16,6 +16,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from ollama_bridge.allowances import Budget, ModelSize, Price, Rate, Task
+from ollama_bridge.backends.vendors import VENDORS, vendor_kind
 from ollama_bridge.catalog_data import (
     CATALOG,
     CATALOGUE_DATE,
@@ -186,12 +187,13 @@ def facts_for(kind: str, model_id: str) -> Facts:
     Args:
         kind: A provider's kind. The kinds of `CATALOG` are looked up by id, then by the id without its date, then
             by family. Of any other kind (a compatible vendor, a real Ollama) only sizes and capabilities are
-            borrowed, when it serves a model that we know: how to ask is the vendor's, not the maker's.
+            borrowed, when it serves a model that we know: how to ask is the vendor's, not the maker's. What a vendor's
+            own rows say goes first.
         model_id: As the provider knows it.
     """
     rows = _BY_ID.get(kind)
     if rows is None:
-        return _facts_elsewhere(model_id)
+        return _facts_at_vendor(kind, model_id) or _facts_elsewhere(model_id)
     bare = model_id.rpartition("/")[2].lower()
     known = rows.get(bare) or rows.get(_DATE.sub("", bare))
     if known is not None:
@@ -216,9 +218,11 @@ def facts_kind(name: str, kind: str, base_url: str | None) -> str:
     """The `kind` to give to `facts_for` and `complete`, for a provider as it is configured.
 
     `acme: {kind: openai, base_url: …}` speaks OpenAI's wire, but its models follow nobody's rules but Chat
-    Completions'. A `base_url` of the entry `openai` itself is a gateway to OpenAI's own models.
+    Completions', unless the address is a vendor's. A `base_url` of the entry `openai` itself is a gateway to OpenAI's
+    own models.
     """
-    return COMPATIBLE if kind == "openai" and base_url is not None and name != kind else kind
+    vendor = vendor_kind(kind, base_url)
+    return vendor or (COMPATIBLE if kind == "openai" and base_url is not None and name != kind else kind)
 
 
 def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None = None) -> Model:
@@ -278,7 +282,7 @@ def catalogue_models(kind: str, backend_name: str) -> tuple[ModelConfig, ...]:
     prefix = "" if backend_name == kind else f"{backend_name.replace('.', '-')}/"
     return tuple(
         ModelConfig(name=f"{prefix}{facts.id}", backend=backend_name, backend_model=facts.id)
-        for facts in CATALOG.get(kind, ())
+        for facts in _rows(kind)
         if facts.offered
     )
 
@@ -350,6 +354,18 @@ def _preset(config: ModelConfig) -> Preset:
         license=config.license,
         parent=normalise_name(config.from_) if config.from_ else "",
     )
+
+
+def _rows(kind: str) -> Sequence[Facts]:
+    return VENDORS[kind].models if kind in VENDORS else CATALOG.get(kind, ())
+
+
+def _facts_at_vendor(kind: str, model_id: str) -> Facts | None:
+    vendor = VENDORS.get(kind)
+    if vendor is None:
+        return None
+    known = next((facts for facts in vendor.models if facts.id == model_id), None)
+    return known or replace(_facts_elsewhere(model_id), rules=vendor.rules)
 
 
 def _facts_elsewhere(model_id: str) -> Facts:

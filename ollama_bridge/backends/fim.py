@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.backends import BACKENDS, ProviderSettings, location
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ _OPENAI: Final = "https://api.openai.com/v1"
 def endpoint(settings: ProviderSettings, model: str) -> str | None:
     """The URL at which the provider fills gaps with `model`; None: it does not.
 
-    Only kind `openai` has such URLs. What the configuration says holds for all models of the provider; else the host
+    Only who speaks OpenAI's APIs has such URLs. What the configuration says holds for all models of the provider; else the host
     of its `base_url` tells.
     """
-    if settings.kind != "openai" or settings.fim == "none":
+    if location(settings.kind) != BACKENDS["openai"] or settings.fim == "none":
         return None
     base = (settings.base_url or _OPENAI).rstrip("/")
     if settings.fim is not None:

@@ -25,7 +25,7 @@ def terms(config: Config, model: Model) -> dict[str, Any]:
     """Who answers in its place, what it costs (USD per million tokens) and who says so, and how much may be had."""
     name, own = model.target.provider, model.config
     provider = config.providers[name]
-    price = prices.price_of(_kind(name, provider), provider.base_url, model.target.model, own.price)
+    price = prices.price_of(_kind(name, provider), provider.address(name), model.target.model, own.price)
     return {
         "fallbacks": own.fallbacks,
         "price": price.per_million(time.time()),

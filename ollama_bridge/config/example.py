@@ -89,7 +89,7 @@ providers:
   # anthropic:
   #   api_key: ${ANTHROPIC_API_KEY}
   # acme:
-  #   kind: openai                         # anthropic, openai, google, ollama, demo; default: the entry's name
+  #   kind: openai                         # anthropic, openai, google, ollama, demo, or a vendor: README; default: the name
   #   api: chat                            # chat or responses; default: chosen by model
   #   fim: completions                     # gaps in code: fim/completions, completions, or none: by chat; default: by host
   #   base_url: http://127.0.0.1:9000/v1   # openai with /v1, anthropic and google without a version
@@ -98,6 +98,7 @@ providers:
   #   connect_timeout_s: 10                # seconds to reach it
   #   proxy: false                         # whether HTTPS_PROXY is obeyed
   #   headers: {X-Team: editors}
+  #   account: 0123456789abcdef            # of vendors whose address holds it
   #   requests_per_minute: 50              # also requests_per_hour, requests_per_day, tokens_per_minute
   #   requests_per_hour: 1000
   #   requests_per_day: 10000

@@ -2,7 +2,8 @@
 
 from collections.abc import Container, Iterator, Sequence
 
-from ollama_bridge.catalog import CATALOG, ModelConfig, catalogue_models
+from ollama_bridge.backends import KINDS
+from ollama_bridge.catalog import ModelConfig, catalogue_models
 from ollama_bridge.config.schema import Config, KeyPath
 from ollama_bridge.lineage import key_of, places
 
@@ -53,7 +54,7 @@ def stands_for_others(name: str) -> str:
 
 def _exists(name: str, known: Container[str]) -> bool:
     """Also what the catalogue has of providers without a key: one that is taken away is no fault of the file's."""
-    offered = (model.name for kind in CATALOG for model in catalogue_models(kind, kind))
+    offered = (model.name for kind in KINDS for model in catalogue_models(kind, kind))
     return key_of(name) in known or key_of(name) in map(key_of, offered)
 
 
