@@ -296,8 +296,9 @@ async def test_log_probabilities():
 async def test_only_the_first_choice_is_read():
     """More than one answer was never asked for."""
     other = {"choices": [{"index": 1, "delta": {"content": "no"}, "finish_reason": "stop"}]}
-    events = await answered(other, chunk({"content": "yes"}), other)
+    *events, finish = await answered(other, chunk({"content": "yes"}), other)
     assert events == [TextDelta("yes")]
+    assert finish.usage == Usage()
 
 
 @pytest.mark.parametrize(

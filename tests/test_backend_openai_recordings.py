@@ -31,11 +31,8 @@ async def test_chat_completions(path):
     # An argument text that is no JSON is half of one: the oracle keeps it, we drop the call.
     whole = [call for call in facts["tools"] if not isinstance(call["args"], str)]
     assert calls(events) == [{"name": call["name"], "args": call["args"] or {}} for call in whole]
-    if facts["finish"] is None:
-        assert not any(isinstance(event, Finish) for event in events)
-        return
     finish = events[-1]
-    assert finish.detail == facts["finish"]
+    assert finish.detail == (facts["finish"] or "stop")  # who says `[DONE]`, but not why, has stopped
     assert finish.usage.input_tokens == facts["usage"].get("prompt_tokens", 0)
     assert finish.usage.cached_read_tokens == facts["cached"]
 

@@ -9,7 +9,7 @@ import anthropic
 import orjson
 from anthropic import AsyncAnthropic, AsyncStream
 
-from ollama_bridge.backends import ProviderSettings, anthropic_cache
+from ollama_bridge.backends import ProviderSettings, anthropic_cache, whole
 from ollama_bridge.backends.anthropic_request import Prepared, prepare
 from ollama_bridge.backends.anthropic_thinking import Thoughts
 from ollama_bridge.backends.bursts import read_all, told
@@ -92,7 +92,8 @@ class AnthropicBackend:
         with self._failures.mapped(model), told(request.record, reader), _learning(plan, reader):
             headers = {**prepared.headers, **other_key(self._settings, request.key)}
             stream = await self._post(self._url, content, headers)
-            async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
+            reply = payloads(stream.response, self._failures, model, whole.message)
+            async with stream, aclosing(reply) as batches:
                 async for batch in batches:
                     said, failure = read_all(reader.feed, batch)
                     if said:

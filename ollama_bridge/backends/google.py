@@ -23,16 +23,14 @@ import structlog
 from google import genai
 from google.genai import types
 
-from ollama_bridge.backends import ProviderSettings, google_embed
+from ollama_bridge.backends import ProviderSettings, framing, google_embed, whole
 from ollama_bridge.backends.bursts import bursts, told
 from ollama_bridge.backends.embedding import embed_in_parts, read_reply, whole_reply
-from ollama_bridge.backends.failures import clean
 from ollama_bridge.backends.google_failures import ERROR_STATUSES, SDK_ERRORS, GoogleFailures
 from ollama_bridge.backends.google_params import build
 from ollama_bridge.backends.google_stream import GenerateReader
 from ollama_bridge.backends.sdk import TLS, USER_AGENT, encode, neutral_environment, other_key
 from ollama_bridge.backends.session import client_session
-from ollama_bridge.backends.sse import SseReader
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Reply
 from ollama_bridge.tokens import estimate_tokens
 
@@ -46,8 +44,6 @@ SDK_MINOR: Final = "3.4."
 
 DEFAULT_BASE_URL: Final = "https://generativelanguage.googleapis.com"
 _API_VERSION: Final = "v1beta"  # the SDK's own default, v1, knows no `*-latest` models
-
-_MAX_ODD_BODY: Final = 1 << 20
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
 """Beside those that the client has from the start."""
@@ -215,17 +211,13 @@ class LowerPath:
         """Ask, and yield what arrives. Closing it closes the connection."""
         response = await self._post(f"{_path(model)}:streamGenerateContent?alt=sse", body, headers)
         try:
-            # Absent or unknown, it is taken for what was asked for.
-            if response.content_type in {"text/event-stream", "application/octet-stream"}:
-                reader = SseReader()
-                async for chunk in response.content.iter_any():
-                    if found := [payload for payload in reader.feed(chunk) if payload != b"[DONE]"]:
-                        yield map(
-                            orjson.loads, found
-                        )  # one by one: what stands before a malformed one was said
-                yield _last(reader.close())
-            else:
-                yield await self._odd_frames(response, model)
+            chunks = response.content.iter_any()
+            kind = response.headers.get("content-type", "")
+            async with aclosing(
+                framing.payloads(chunks, kind, self._failures, model, whole=whole.generation)
+            ) as frames:
+                async for found in frames:
+                    yield found
         finally:
             response.close()  # nothing to do when it was read to its end
 
@@ -254,26 +246,6 @@ class LowerPath:
         request.data = body
         answer = await self._api._async_request(request, None, stream=True)  # noqa: SLF001
         return cast("aiohttp.ClientResponse", answer.response_stream)
-
-    async def _odd_frames(self, response: aiohttp.ClientResponse, model: str) -> list[Any]:
-        """A reply that is no event stream: one error, the plain array that proxies make of it, or a mistake."""
-        head = b""
-        async for chunk in response.content.iter_any():
-            head += chunk
-            if len(head) > _MAX_ODD_BODY:
-                break
-        try:
-            found = orjson.loads(head)
-        except orjson.JSONDecodeError:
-            found = None
-        if isinstance(found, dict | list):
-            return found if isinstance(found, list) else [found]
-        raise self._failures.broken(
-            f"it answered with {clean(response.content_type)} instead of an event stream: "
-            f"check providers.{self._failures.provider}.base_url",
-            model,
-            retryable=False,
-        )
 
 
 class TypedPath:
@@ -333,10 +305,3 @@ def _model_path(model: str) -> str:
 
 def _path(model: str) -> str:
     return urllib.parse.quote(_model_path(model))
-
-
-def _last(payloads: list[bytes]) -> list[Any]:
-    try:
-        return [orjson.loads(payload) for payload in payloads if payload != b"[DONE]"]
-    except orjson.JSONDecodeError:
-        return []  # half an event: the stream was cut off, which the missing Finish tells

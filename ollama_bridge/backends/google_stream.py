@@ -57,6 +57,9 @@ FINISH_REASONS: Final[Mapping[str, FinishReason | Literal["broken"]]] = {
 }
 """`finishReason` to ours. A reason that is not here counts as a refusal: it did not end by itself."""
 
+_NUMBERED: Final[Mapping[Any, str]] = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5: "OTHER"}
+"""Reasons as numbers, which proxies send that make JSON of protocol buffers by themselves."""
+
 _EXPLANATIONS: Final[Mapping[str, str]] = {
     "SAFETY": "its safety filter stopped it",
     "RECITATION": "the answer would have recited a protected source",
@@ -163,7 +166,7 @@ class GenerateReader:
             if self._logprobs and (logprobs := candidate.get("logprobsResult")):
                 _attach(_logprobs(logprobs), events)
             if finish := candidate.get("finishReason"):
-                self._finish = str(finish)
+                self._finish = _NUMBERED.get(finish, str(finish))
         return events
 
     def _sign(self, part: Json, signature: str) -> None:

@@ -174,7 +174,9 @@ def to_embed_body(request: EmbedRequest) -> dict[str, Any]:
 
 
 def _read_embeddings(reply: Mapping[str, Any]) -> tuple[list[Any], int]:
-    return reply["embeddings"], _count(reply.get("prompt_eval_count"))
+    # `embedding`: as Ollama answered before it took several texts, and still does at /api/embeddings.
+    found = reply["embeddings"] if "embeddings" in reply else [reply["embedding"]]
+    return found, _count(reply.get("prompt_eval_count"))
 
 
 def _offered(request: ChatRequest) -> Sequence[Tool]:

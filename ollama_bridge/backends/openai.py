@@ -19,10 +19,12 @@ from ollama_bridge.backends import (
     openai_embeddings,
     openai_fim,
     responses,
+    whole,
 )
 from ollama_bridge.backends.bursts import Counts, Reader, read_all, told
 from ollama_bridge.backends.embedding import embed_in_parts, read_reply, whole_reply
 from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.framing import DONE, Whole
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.backends.sdk import (
     REHEARSAL_URL,
@@ -90,13 +92,14 @@ class _Api:
     path: str
     prepare: Callable[..., Prepared]
     reader: Callable[..., _Reader]
+    whole: Whole
 
 
 _APIS: Final = {
-    "chat": _Api("/chat/completions", openai_chat.prepare, openai_chat.ChatReader),
-    "responses": _Api("/responses", responses.prepare, responses.ResponsesReader),
+    "chat": _Api("/chat/completions", openai_chat.prepare, openai_chat.ChatReader, whole.completion),
+    "responses": _Api("/responses", responses.prepare, responses.ResponsesReader, whole.response),
 }
-_FIM: Final = _Api("", openai_fim.prepare, openai_chat.ChatReader)
+_FIM: Final = _Api("", openai_fim.prepare, openai_chat.ChatReader, whole.completion)
 
 
 class _Client(openai.AsyncOpenAI):
@@ -155,7 +158,8 @@ class OpenAIBackend:
         feed = reader.feed if words is None else _filtered(reader, words)
         with self._failures.mapped(model), told(request.record, reader):
             stream = await self._post(url, content, request.key)
-            async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
+            reply = payloads(stream.response, self._failures, model, api.whole, (DONE,))
+            async with stream, aclosing(reply) as batches:
                 async for batch in batches:
                     said, failure = read_all(feed, batch)
                     if said:
@@ -219,7 +223,8 @@ class OpenAIBackend:
     async def warm(self) -> None:
         """Go once through all of the SDK that a request goes through, without a network."""
         stream = await self._post(REHEARSAL_URL, b"{}")
-        async with stream, aclosing(payloads(stream.response, self._failures, "")) as batches:
+        reply = payloads(stream.response, self._failures, "", whole.completion)
+        async with stream, aclosing(reply) as batches:
             async for _ in batches:
                 pass
 

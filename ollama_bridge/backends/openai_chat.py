@@ -9,8 +9,10 @@ from typing import Any, Final
 
 import structlog
 
+from ollama_bridge.backends import cohere_stream
 from ollama_bridge.backends import openai_wire as wire
 from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.framing import DONE
 from ollama_bridge.backends.openai_calls import Calls
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.backends.tool_choice import choice_for
@@ -47,6 +49,11 @@ FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "refusal": "refusal",
     "safety": "refusal",
     "sensitive": "refusal",
+    # Cohere's own
+    "complete": "stop",
+    "tool_call": "tool_calls",
+    "error_limit": "length",
+    "error_toxic": "refusal",
 }
 """`finish_reason`, in lower case, to ours; an unknown word counts as `stop`."""
 
@@ -55,6 +62,7 @@ FAILURES: Final[Mapping[str, str]] = {
     "network_error": "server_error",
     "insufficient_system_resource": "overloaded_error",
     "abort": "server_error",
+    "timeout": "timeout_error",
 }
 """Words in `finish_reason` that mean there is no answer, to the kind of error they stand for."""
 
@@ -258,6 +266,12 @@ class ChatReader:
         events.append(Finish(reason, _usage(self._usage), detail=self._finish))
         return events
 
+    def _ended(self) -> Iterable[Event]:
+        """`[DONE]`: whoever answered and gave no reason to end, as Snowflake's Claude, has stopped by itself."""
+        if not self._finish and (self._spoke or self._calls.are_pending):
+            self._finish = "stop"
+        return self.close()
+
     def usage(self) -> Usage | None:
         """What the provider has told so far of the tokens; some do with every chunk."""
         usage = self._word.get("usage") or self._usage
@@ -266,9 +280,13 @@ class ChatReader:
     def _reason(self) -> FinishReason | None:
         return FINISH_REASONS.get(self._finish.lower())
 
-    def _read(self, chunk: dict[str, Any]) -> list[Event]:
+    def _read(self, chunk: Mapping[str, Any]) -> list[Event]:
         if chunk.get("error") or chunk.get("object") == "error":
             raise self._failures.told(chunk, self._model)
+        if chunk is DONE:
+            return [*self._ended()]
+        if "choices" not in chunk:
+            chunk = cohere_stream.chunk_of(chunk) or chunk
         if usage := chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage"):
             self._usage = usage
         events: list[Event] = []
@@ -285,7 +303,11 @@ class ChatReader:
             raise self._failures.told(error, self._model)
         if self._wants_logprobs and (found := choice.get("logprobs")):
             self._logprobs += wire.token_logprobs(found.get("content"))
-        delta = choice.get("delta") or {}
+        delta = choice.get("delta")
+        if (
+            delta is None
+        ):  # an answer in one piece; of a stream, if one repeats it all in its last chunk, not again
+            delta = {} if self._spoke else choice.get("message") or {}
         if thought := _reasoning(delta):
             events.append(ThinkingDelta(thought))
         content = delta.get("content", choice.get("text"))  # `text`: of Completions
@@ -354,7 +376,8 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
         output_tokens=answered,
         cached_read_tokens=wire.count(usage, "prompt_tokens_details", "cached_tokens")
         or wire.count(usage, "prompt_cache_hit_tokens")
-        or wire.count(usage, "num_cached_tokens"),
+        or wire.count(usage, "num_cached_tokens")
+        or wire.count(usage, "cached_tokens"),
         cached_write_tokens=wire.count(usage, "prompt_tokens_details", "cache_write_tokens"),
         reasoning_tokens=reasoning,
     )

@@ -9,8 +9,8 @@ connections, response headers up to 64 KiB (`providers.md` §1.2, §8). Its erro
 import logging
 import os
 import urllib.request
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import aiohttp
@@ -18,11 +18,11 @@ import httpx2
 import orjson
 
 from ollama_bridge import __version__
-from ollama_bridge.backends import ProviderSettings, scrub_environment
+from ollama_bridge.backends import ProviderSettings, framing, scrub_environment
 from ollama_bridge.backends.bursts import exhaust
-from ollama_bridge.backends.failures import Failures, clean
-from ollama_bridge.backends.sse import SseReader
-from ollama_bridge.errors import InvalidRequest, UpstreamError
+from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.framing import Whole
+from ollama_bridge.errors import InvalidRequest
 
 with suppress(ImportError):
     # Both SDKs use of it what `sys.modules` holds, whenever they make a client or a request: while google-genai's module,
@@ -36,7 +36,6 @@ REHEARSAL_URL: Final = "https://rehearsal.invalid/"
 
 _MAX_HEADER_BYTES: Final = 65536  # aiohttp's 8190 is too little for some rate-limit and CSP headers
 _KEEPALIVE_S: Final = 60.0  # the SDKs' 5 s mean a TLS handshake for nearly every turn of a chat
-_MAX_ODD_BODY: Final = 65536
 _SETTLE_S: Final = 0.2
 
 TLS: Final = httpx2.create_ssl_context()
@@ -193,32 +192,18 @@ def encode(body: Mapping[str, Any]) -> bytes:
         raise InvalidRequest(f"the request cannot be written as JSON: {exc}") from None
 
 
-async def payloads(
-    response: httpx2.Response, failures: Failures, model: str
+def payloads(
+    response: httpx2.Response, failures: Failures, model: str, whole: Whole, done: Sequence[Any] = ()
 ) -> AsyncGenerator[Iterable[Any], None]:
-    """The JSON of a streamed reply, one iterable for each read that ends an event; `[DONE]` left out.
+    """The JSON of a reply; see `framing.payloads`. Read it inside `aclosing(...)` and `failures.mapped(...)`.
 
     The SDKs' own iterators drop events without a name, take HTML for an empty stream, and cost four times
-    as much. Read it inside `aclosing(...)` and inside `failures.mapped(...)`.
-
-    Raises:
-        UpstreamError: The provider answered 200 with something else than an event stream.
-        ValueError: The JSON of an event is malformed (`mapped` makes it `UpstreamBroken`).
+    as much.
     """
-    kind = response.headers.get("content-type", "text/event-stream").partition(";")[0].strip().lower()
-    if kind != "text/event-stream":
-        raise await _no_event_stream(response, kind, failures, model)
-    reader = SseReader()
-    plain = "content-encoding" not in response.headers
-    async with aclosing(response.aiter_raw() if plain else response.aiter_bytes()) as chunks:
-        async for chunk in chunks:
-            if found := [payload for payload in reader.feed(chunk) if payload != b"[DONE]"]:
-                yield map(orjson.loads, found)
-    try:
-        last = [orjson.loads(payload) for payload in reader.close() if payload != b"[DONE]"]
-    except orjson.JSONDecodeError:
-        return  # half an event: the stream was cut off, which the missing Finish tells
-    yield last
+    headers = response.headers
+    chunks = response.aiter_bytes() if "content-encoding" in headers else response.aiter_raw()
+    kind = headers.get("content-type", "")
+    return framing.payloads(chunks, kind, failures, model, whole=whole, headers=headers, done=done)
 
 
 async def settle(batches: AsyncGenerator[object, None]) -> None:
@@ -227,25 +212,3 @@ async def settle(batches: AsyncGenerator[object, None]) -> None:
     The end follows the last event at once; a provider that holds it back loses the connection.
     """
     await exhaust(batches, within_s=_SETTLE_S)
-
-
-async def _no_event_stream(
-    response: httpx2.Response, kind: str, failures: Failures, model: str
-) -> UpstreamError:
-    head = b""
-    async with aclosing(response.aiter_bytes()) as chunks:
-        async for chunk in chunks:
-            head += chunk
-            if len(head) > _MAX_ODD_BODY:
-                break
-    try:
-        body = orjson.loads(head)
-    except orjson.JSONDecodeError:
-        body = None
-    if isinstance(body, dict) and ("error" in body or body.get("object") == "error"):
-        return failures.told(body, model, headers=response.headers)
-    return failures.broken(
-        f"answered with {clean(kind)} instead of an event stream: check providers.{failures.provider}.base_url",
-        model,
-        retryable=False,
-    )
