@@ -4,6 +4,9 @@ import typing
 from typing import get_args, get_origin
 
 import pytest
+from anthropic import types as claude
+from anthropic.types import beta
+from anthropic.types.shared.error_type import ErrorType
 from google.genai import types as gemini
 from openai.types.responses import (
     ResponseContentPartDoneEvent,
@@ -14,6 +17,15 @@ from openai.types.responses import (
 )
 from openai.types.responses.response import IncompleteDetails
 
+from ollama_bridge.backends.anthropic_stream import Reader
+from ollama_bridge.backends.anthropic_thinking import SIGNED_FIELDS
+from ollama_bridge.backends.anthropic_words import (
+    ANTHROPIC_ERROR_TYPES,
+    PASSED_BLOCKS,
+    PASSED_DELTAS,
+    READ_BLOCKS,
+    STOP_REASONS,
+)
 from ollama_bridge.backends.google_params import LEVELS
 from ollama_bridge.backends.google_words import EXPLANATIONS, FINISH_REASONS, PARTS, UNSPECIFIED
 from ollama_bridge.backends.openai import OPENAI_ERROR_TYPES
@@ -25,6 +37,7 @@ from ollama_bridge.backends.responses_words import (
     PASSED_ITEMS,
     STATUSES,
 )
+from ollama_bridge.catalog_data import CATALOG
 
 
 def members(union):
@@ -149,3 +162,95 @@ def test_the_counts_of_gemini():
         ),
         *("cached_content_token_count", "total_token_count"),
     }
+
+
+# -------------------------------------------------------------------------------------------------- Claude
+
+
+def test_the_events_of_claude():
+    """Each is read; `ping` and `error`, which the SDK keeps to itself, are known as well."""
+    assert kinds(claude.RawMessageStreamEvent) | {"error"} == set(Reader._handlers)
+    assert kinds(beta.BetaRawMessageStreamEvent) <= set(Reader._handlers)
+
+
+def test_the_blocks_of_claude():
+    """Each is read or passed over, none both; gateways may switch on what is beta."""
+    begun = claude.RawContentBlockStartEvent.model_fields["content_block"].annotation
+    in_beta = beta.BetaRawContentBlockStartEvent.model_fields["content_block"].annotation
+    assert set(PASSED_BLOCKS) & READ_BLOCKS == set()
+    assert kinds(begun) | kinds(in_beta) | kinds(claude.ContentBlock) == READ_BLOCKS | set(PASSED_BLOCKS)
+
+
+def test_the_deltas_of_claude():
+    """What a block can go on with is kept with it, or passed over."""
+    assert kinds(claude.RawContentBlockDelta) == set(Reader._deltas)
+    assert kinds(beta.BetaRawContentBlockDelta) == set(Reader._deltas) | set(PASSED_DELTAS)
+
+
+def test_the_thinking_that_claude_wants_back():
+    """All of a block of thinking is, and nothing else."""
+    blocks = {one: set(one.model_fields) for one in (claude.ThinkingBlock, claude.RedactedThinkingBlock)}
+    assert list(blocks.values()) == [set(fields) for fields in SIGNED_FIELDS.values()]
+
+
+def test_the_stop_reasons_of_claude():
+    """Each has its meaning, in beta too."""
+    assert set(STOP_REASONS) == words(claude.StopReason) | words(beta.BetaStopReason)
+
+
+def test_the_details_of_a_refusal():
+    """What is said to a client that is shown nothing else."""
+    assert set(claude.RefusalStopDetails.model_fields) == {"type", "category", "explanation"}
+
+
+def test_the_ways_to_think_and_the_efforts_of_claude():
+    """What the catalogue says a model takes, the SDK knows."""
+    ways = {
+        word
+        for one in members(claude.ThinkingConfigParam)
+        for word in words(typing.get_type_hints(one)["type"])
+    }
+    efforts = words(typing.get_type_hints(claude.OutputConfigParam)["effort"])
+    rules = [facts.rules for facts in CATALOG["anthropic"]]
+    assert ways == {"adaptive", "enabled", "disabled", "between_tools"}
+    assert {way for rule in rules for way in rule.thinking} <= (ways - {"enabled"}) | {"budget"}
+    assert {effort for rule in rules for effort in rule.efforts} <= efforts
+
+
+def test_the_errors_of_claude():
+    """Each type has a status; memory stores are not for us."""
+    types = {kind for kind in words(ErrorType) if not kind.startswith("memory_")}
+    assert types | kinds(claude.ErrorObject) <= set(ANTHROPIC_ERROR_TYPES)
+
+
+SAYS_NO_MORE = set(
+    "available_tools_limit_exceeded claude_code_key_creator_not_member claude_code_version_too_old "
+    "cmek_key_disabled cmek_key_network_blocked compaction_block_ambiguous compaction_block_misplaced "
+    "compaction_content_mismatch compaction_incomplete_turn compaction_nothing_to_summarize "
+    "compaction_signature_invalid compaction_too_many_tool_references compaction_tool_changes_mismatch "
+    "compaction_unavailable request_body_encoding_invalid request_body_encoding_unsupported "
+    "thread_already_continued thread_continue_in_flight thread_fingerprint_mismatch thread_not_found "
+    "thread_unsupported_request tool_name_conflict tool_reference_unresolved user_profile_required "
+    "user_profile_not_found skill_read_blocked_undecryptable storage_quota_exceeded file_not_downloadable "
+    "file_expired sandbox_egress_restricted organization_type_not_supported parent_organization_required "
+    # of the administration of organizations
+    "org_api_key_limit_exceeded workspace_api_key_limit_exceeded external_key_in_workspace_policy "
+    "already_member cannot_invite_emails_with_unverified_domains email_domain_not_allowed "
+    "invite_already_exists org_member_limit_exceeded rbac_group_grants_owner_access "
+    "rbac_group_owner_access_unconfirmed cannot_remove_last_member concurrent_membership_change "
+    "external_key_validation_failed external_key_validation_timed_out key_profile_mismatch "
+    "workspace_policy_violation external_key_changed workspace_member_limit_exceeded rbac_role_not_found".split()
+)
+"""Codes that say no more than the type and status of the error that they come with."""
+
+
+def test_the_error_codes_of_claude():
+    """Each code outside of beta was looked at: what it means is in the table, or it says no more than the type."""
+    codes = {
+        word
+        for one in members(claude.ErrorDetails)
+        if not one.__name__.startswith("Beta")
+        for word in words(one.model_fields["error_code"].annotation)
+    }
+    assert codes - SAYS_NO_MORE <= set(ANTHROPIC_ERROR_TYPES)
+    assert set() == SAYS_NO_MORE - codes == SAYS_NO_MORE & set(ANTHROPIC_ERROR_TYPES)
