@@ -16,10 +16,11 @@ from zlib import crc32
 
 import pytest
 
+from anthropic_asking import start, stop
 from ollama_bridge.config import Config
 from running import Got, ask
 from shared import SHARED
-from upstream import Upstream, split_at_random
+from upstream import Upstream, split_at_random, sse
 
 FOLDER = SHARED / "recordings" if SHARED else None
 IS_HERE = FOLDER is not None and FOLDER.is_dir()
@@ -121,6 +122,11 @@ class Recording:
         return self.is_error or bool(self.facts["errors"])
 
     @property
+    def pauses(self) -> bool:
+        """Whether the turn is to be gone on with by another request."""
+        return self.facts["finish"] == "pause_turn"
+
+    @property
     def excuse(self) -> str:
         """Why it is not replayed; empty: it is."""
         return "" if self.is_error else NOT_YET.get(self.api, "")
@@ -135,6 +141,8 @@ class Recording:
         sent = self.response["body"].encode() if body is None else body
         pieces = split_at_random(sent, seed=crc32(f"{self.name} {way}".encode())) if sent else b""
         upstream.only(pieces, status=self.status, headers=self.response["headers"])
+        if self.pauses:  # it is asked to go on, and has nothing to add
+            upstream.reply(sse(start(input_tokens=0), *stop(output_tokens=0)))
 
     @property
     def turns(self) -> list["Recording"]:

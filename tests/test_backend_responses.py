@@ -14,6 +14,8 @@ from ollama_bridge.backends import ProviderSettings, responses
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.openai import DEFAULT_URL, OPENAI_ERROR_TYPES
 from ollama_bridge.backends.openai_wire import FILTERED
+from ollama_bridge.backends.responses_stream import ResponsesReader
+from ollama_bridge.backends.responses_words import INCOMPLETE
 from ollama_bridge.chat import Image, Message, Rules, Tool
 from ollama_bridge.errors import UpstreamBroken, UpstreamBusy, UpstreamError, UpstreamRejected
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall, Usage
@@ -242,7 +244,8 @@ async def test_a_whole_answer():
         {"type": "response.reasoning_summary_text.delta", "delta": "First"},
         {"type": "response.reasoning_summary_text.delta", "delta": ""},
         {"type": "response.reasoning_summary_part.added", "summary_index": 1},
-        {"type": "response.reasoning_text.delta", "delta": "then"},
+        {"type": "response.reasoning_summary_text.delta", "delta": "then"},
+        {"type": "response.reasoning_text.delta", "delta": "the same at length"},
         {"type": "response.brand_new", "delta": 3},
         text("Hel"),
         text(""),
@@ -270,7 +273,7 @@ async def test_a_whole_answer():
 @pytest.mark.parametrize(
     ("why", "reason"),
     [
-        *responses.INCOMPLETE.items(),
+        *INCOMPLETE.items(),
         ("unheard of", "length"),
         (None, "length"),
     ],
@@ -284,7 +287,7 @@ async def test_every_way_to_be_incomplete(why, reason):
 def test_the_reasons_are_the_sdks():
     """OpenAI's list of reasons is ours."""
     literal, _ = get_args(IncompleteDetails.model_fields["reason"].annotation)
-    assert set(get_args(literal)) == set(responses.INCOMPLETE)
+    assert set(get_args(literal)) == set(INCOMPLETE)
 
 
 async def test_a_refusal_is_one():
@@ -385,7 +388,7 @@ json_values = st.recursive(
     ),
     max_leaves=8,
 )
-kinds = st.sampled_from(sorted(responses.ResponsesReader._table))
+kinds = st.sampled_from(sorted(ResponsesReader._table))
 
 
 @given(
@@ -400,7 +403,7 @@ kinds = st.sampled_from(sorted(responses.ResponsesReader._table))
 )
 def test_no_json_makes_the_reader_stumble(events, logprobs):
     """Any JSON is understood, or is a broken reply: never another exception, never an odd event."""
-    reader = responses.ResponsesReader(FAILURES, "m", logprobs=logprobs)
+    reader = ResponsesReader(FAILURES, "m", logprobs=logprobs)
     try:
         with FAILURES.mapped("m"):
             for value in events:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import httpx2
 
 from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.backends.oddities import Oddities
 from ollama_bridge.backends.overflow import overflows
 from ollama_bridge.backends.retry_after import retry_after_s
 from ollama_bridge.backends.verdicts import (
@@ -46,6 +47,7 @@ class Failures:
         key_variable: The environment variable that holds the key, for messages.
         sdk_error: The base class of the SDK's exceptions, or several.
         error_types: What the provider's error codes and types mean.
+        oddities: What of its replies is passed over.
     """
 
     settings: ProviderSettings
@@ -53,6 +55,7 @@ class Failures:
     key_variable: str
     sdk_error: type[Exception] | tuple[type[Exception], ...]
     error_types: Mapping[str, Meaning] = field(default_factory=lambda: ERROR_TYPES)
+    oddities: Oddities = field(default_factory=Oddities, compare=False, repr=False)
 
     @property
     def provider(self) -> str:
@@ -146,6 +149,10 @@ class Failures:
     def broken(self, what: str, model: str, *, retryable: bool = True) -> UpstreamBroken:
         """The error for a reply that makes no sense; `what` says why."""
         return UpstreamBroken(what, provider=self.provider, model=model, retryable=retryable)
+
+    def odd(self, what: str, word: object, model: str) -> None:
+        """Something of a reply is passed over, such as a block of a kind that is not known; the log says so once."""
+        self.oddities.tell(what, word, provider=self.provider, model=model)
 
     def raised(self, exc: BaseException, model: str) -> UpstreamError:
         """The error for an exception of the SDK, the transport, a JSON parser or our own reader."""

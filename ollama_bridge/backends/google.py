@@ -82,9 +82,9 @@ class GoogleBackend:
         if params.dropped:
             log.info("options dropped", provider=self._settings.name, model=model, options=params.dropped)
         reader = GenerateReader(
-            provider=self._settings.name,
-            model=model,
-            error_of=lambda frame: self._failures.told(frame, model),
+            self._failures,
+            model,
+            turn=len(request.messages),
             names=params.names.changed,
             logprobs=request.logprobs,
         )

@@ -25,7 +25,7 @@ class LazyProvider:
 
     def chat(self, request: ChatRequest) -> Reply:
         """Load if need be, then pass everything on."""
-        request.record.attempts += 1  # here and nowhere else: whoever asks again comes by
+        request.record.attempts += 1  # whoever asks again comes by; but see `AnthropicBackend`, of pauses
         if self._loaded is not None:
             return self._loaded.chat(request)
         return self._load_and_chat(request)

@@ -26,6 +26,7 @@ from ollama_bridge.backends.embedding import embed_in_parts, read_reply, whole_r
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.framing import DONE, Whole
 from ollama_bridge.backends.openai_wire import Prepared
+from ollama_bridge.backends.responses_stream import ResponsesReader
 from ollama_bridge.backends.sdk import (
     REHEARSAL_URL,
     USER_AGENT,
@@ -63,7 +64,20 @@ OPENAI_ERROR_TYPES: Final[Mapping[str, Meaning]] = {
     "bio_policy": 400,
     "misalignment_policy_violation": 400,
     "invalid_image": 400,
+    "invalid_image_format": 400,
+    "invalid_image_mode": 400,
+    "invalid_image_url": 400,
+    "invalid_base64_image": 400,
     "image_content_policy_violation": 400,
+    "image_file_not_found": 400,
+    "image_file_too_large": 400,
+    "image_parse_error": 400,
+    "image_too_large": 400,
+    "image_too_small": 400,
+    "empty_image_file": 400,
+    "failed_to_download_image": 400,
+    "unsupported_image_media_type": 400,
+    "vector_store_timeout": 504,
     "data_residency_mismatch": 400,
     "server_is_overloaded": 503,
     "slow_down": 503,
@@ -97,7 +111,7 @@ class _Api:
 
 _APIS: Final = {
     "chat": _Api("/chat/completions", openai_chat.prepare, openai_chat.ChatReader, whole.completion),
-    "responses": _Api("/responses", responses.prepare, responses.ResponsesReader, whole.response),
+    "responses": _Api("/responses", responses.prepare, ResponsesReader, whole.response),
 }
 _FIM: Final = _Api("", openai_fim.prepare, openai_chat.ChatReader, whole.completion)
 

@@ -196,4 +196,6 @@ def count(usage: Mapping[str, Any], *path: str) -> int:
     value: Any = usage
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, str) and value.isdecimal() and len(value) < 20:
+        value = int(value)
     return int(min(value, _MOST)) if isinstance(value, int | float) and 0 < value < math.inf else 0
