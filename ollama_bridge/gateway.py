@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from ollama_bridge.allowances import Rates
+from ollama_bridge.allowances import rates_of
 from ollama_bridge.backends import ProviderSettings, fim
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.catalog import COMPATIBLE, Model, ModelConfig, complete, facts_kind
@@ -277,7 +277,7 @@ def _book(
         name: Seller(
             _facts_kind(provider.settings),
             provider.settings.base_url,
-            Rates(**{key: getattr(config.providers[name], key) for key in Rates.model_fields}),
+            rates_of(config.providers[name]),
         )
         for name, provider in providers.items()
     }

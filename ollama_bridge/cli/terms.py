@@ -5,8 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 from ollama_bridge import prices
-from ollama_bridge.allowances import Budget, Rates
-from ollama_bridge.catalog import Model, ModelConfig, complete, facts_kind
+from ollama_bridge.allowances import Budget, rates_of
+from ollama_bridge.catalog import Model, complete, facts_kind
 from ollama_bridge.config import Config
 from ollama_bridge.config.sections import Provider
 from ollama_bridge.lineage import folded
@@ -30,8 +30,8 @@ def terms(config: Config, model: Model) -> dict[str, Any]:
         "fallbacks": own.fallbacks,
         "price": price.per_million(time.time()),
         "price_from": price.said_by,
-        "limits": _limits(own),
-        "provider_limits": _limits(provider),
+        "limits": rates_of(own).model_dump(exclude_none=True),
+        "provider_limits": rates_of(provider).model_dump(exclude_none=True),
         "budget": _written(own.budget),
         "max_request_length": own.max_request_length,
     }
@@ -51,10 +51,6 @@ def unpayable(config: Config) -> list[str]:
 
 def _kind(name: str, provider: Provider) -> str:
     return facts_kind(name, provider.kind or name, provider.base_url)
-
-
-def _limits(of: ModelConfig | Provider) -> dict[str, int]:
-    return {key: most for key in Rates.model_fields if (most := getattr(of, key)) is not None}
 
 
 def _written(budget: Budget | None) -> dict[str, Any]:
