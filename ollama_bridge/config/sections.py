@@ -16,6 +16,7 @@ from pydantic import (
 
 from ollama_bridge.allowances import Rate
 from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.catalog import facts_kind
 from ollama_bridge.config.fields import ApiKeys, Host, HttpUrl, Milliseconds, Origins, reaches_others
 
 
@@ -213,3 +214,7 @@ class Provider(Section):
             trust_env=self.proxy,
             headers={header: value.get_secret_value() for header, value in self.headers.items()},
         )
+
+    def facts_kind(self, name: str) -> str:
+        """Whose models it has, as `catalog.facts_kind` says."""
+        return facts_kind(name, self.kind or name, self.base_url)
