@@ -241,9 +241,8 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await runner.cleanup()
-        if (
-            self._retiring is not None
-        ):  # what earlier configurations had, whose last answers have ended just now
+        if self._retiring is not None:
+            # What earlier configurations had, whose last answers have ended just now.
             await asyncio.wait({self._retiring})
         await self._gateway.retire()
         if self._siblings is not None:

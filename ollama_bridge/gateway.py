@@ -71,14 +71,12 @@ def guard(config: Config, provider: LazyProvider, shared: Shared, book: Book) ->
     settings = provider.settings
     first_s, idle_s = _silence_s(config, settings.name)
 
-    backend: Backend = FillByChat(
-        provider, partial(fim.fills, settings)
-    )  # others are asked for what it can do
+    # Who cannot fill gaps in code is asked for what it can do.
+    backend: Backend = FillByChat(provider, partial(fim.fills, settings))
     backend = Complete(backend)  # no Finish, no answer
     if shared.vault is not None and _may_seal(settings.name, config.providers[settings.name]):
-        backend = Recall(
-            backend, shared.vault
-        )  # inside the timeout: a slow disk and a second try are silence
+        # Inside the timeout: a slow disk and a second try are silence.
+        backend = Recall(backend, shared.vault)
     backend = Timeout(backend, first_s=first_s, idle_s=idle_s)
     answerer: Answerer = Both(backend, EmbedTimeout(provider, within_s=first_s))
     if len(settings.api_keys) > 1:

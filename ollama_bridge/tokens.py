@@ -100,9 +100,8 @@ def _prompt(request: ChatRequest | EmbedRequest, written: int, *, likely: int, m
     """So many bytes, and around them so many tokens, likely and at most."""
     most += written
     window = request.target.window
-    if window is not None and isinstance(
-        request, ChatRequest
-    ):  # each of many texts to embed has a window to itself
+    # Each of many texts to embed has a window to itself.
+    if window is not None and isinstance(request, ChatRequest):
         # Windows grow: at two bytes a token, which hardly a text has, the provider's own refusal is not counted on.
         most = min(most, max(window, most // 2))
     return Prompt(max(1, likely + written // BYTES_PER_TOKEN), most)

@@ -220,9 +220,8 @@ class LowerPath:
                 reader = SseReader()
                 async for chunk in response.content.iter_any():
                     if found := [payload for payload in reader.feed(chunk) if payload != b"[DONE]"]:
-                        yield map(
-                            orjson.loads, found
-                        )  # one by one: what stands before a malformed one was said
+                        # One by one: what stands before a malformed one was said.
+                        yield map(orjson.loads, found)
                 yield _last(reader.close())
             else:
                 yield await self._odd_frames(response, model)
