@@ -61,10 +61,10 @@ def small_disk(most_bytes):
 
 
 @asynccontextmanager
-async def served(path, **environ):
+async def served(path, *, program=("-m", "ollama_bridge"), **environ):
     """A daemon with the configuration at `path`: its address and its process, which is killed in the end."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ollama_bridge", "serve", "--config", str(path)),
+        *(sys.executable, *program, "serve", "--config", str(path)),
         env=environment(**environ),
         stderr=asyncio.subprocess.PIPE,
     )
