@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from platformdirs import user_state_path
 
-from ollama_bridge.allowances import Rates
+from ollama_bridge.allowances import Rates, rates_of
 from ollama_bridge.ledger import ledger_path
 from ollama_bridge.ledger.writer import Ledger
 from ollama_bridge.metrics import Metrics
@@ -141,7 +141,7 @@ def _limits_something(config: Config) -> bool:
         config.limits
         or config.budgets
         or any(model.budget for model in config.models)
-        or any(getattr(each, name) for each in limited for name in Rates.model_fields)
+        or any(rates_of(each) != Rates() for each in limited)
     )
 
 

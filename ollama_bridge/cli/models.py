@@ -9,7 +9,7 @@ import orjson
 from ollama_bridge.catalog import Model, ModelConfig
 from ollama_bridge.cli import listing
 from ollama_bridge.cli.options import config_options, source
-from ollama_bridge.cli.terms import completed, terms
+from ollama_bridge.cli.terms import terms
 from ollama_bridge.config.file import find
 
 _COLUMNS = ("name", "backend", "backend_model", "context_length", "max_tokens", "capabilities", "aliases")
@@ -60,7 +60,7 @@ def show_model(ctx: click.Context, name: str, as_json: bool) -> None:
         $ ollama-bridge models show demo
     """
     config = source(ctx).load().config
-    model = completed(config)[find(config, name)[0]]
+    model = config.completed()[find(config, name)[0]]
     facts = {**_facts(model), **terms(config, model)}
     if as_json:
         click.echo(orjson.dumps(facts))
@@ -168,7 +168,7 @@ def _switch(ctx: click.Context, names: Sequence[str], *, enabled: bool) -> None:
 
 def _list(ctx: click.Context, *, as_json: bool, show_all: bool) -> None:
     config = source(ctx).load().config
-    rows = [_facts(model) for model in completed(config) if model.config.enabled or show_all]
+    rows = [_facts(model) for model in config.completed() if model.config.enabled or show_all]
     if as_json:
         for row in rows:
             click.echo(orjson.dumps(row))

@@ -10,21 +10,19 @@ still find them when it loads again.
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from ollama_bridge.backends import KINDS
 from ollama_bridge.backends.vendors import VENDORS
 from ollama_bridge.catalog import ModelConfig, catalogue_models
 from ollama_bridge.config.faults import faults, suggestion
-from ollama_bridge.config.instead import instead_faults, stands_for_others
+from ollama_bridge.config.instead import instead_faults
 from ollama_bridge.config.schema import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, KEYLESS_KINDS, Config, KeyPath
 from ollama_bridge.errors import ConfigError
-from ollama_bridge.fallbacks import BrokenFallback, check_fallbacks
 from ollama_bridge.lineage import BrokenLineage, folded, key_of, places
 from ollama_bridge.masking import mask
 from ollama_bridge.names import parse_name
@@ -218,24 +216,9 @@ class _Assembly:
         except BrokenLineage as exc:
             _, origin = self._place(("models", exc.index, "from"))
             raise ConfigError(f"{origin}: {exc}") from None
-        self._check_fallbacks(models)
-        for place, message in instead_faults(written, whole):
-            raise ConfigError(f"{self._place(place)[1]}: {message}")
+        for place, message in instead_faults(written.budgets, models, whole):
+            raise ConfigError(mask(f"{self._place(place)[1]}: {message}"))
         return Loaded(written.model_copy(update={"models": models}), self._origins)
-
-    def _check_fallbacks(self, models: Sequence[ModelConfig]) -> None:
-        offered = [one.name for kind in KINDS for one in catalogue_models(kind, kind)]
-        try:
-            check_fallbacks(models, set(map(_key, offered)))
-        except BrokenFallback as exc:
-            _, origin = self._place(("models", exc.index, "fallbacks", exc.number))
-            named = (name for model in models for name in (model.name, *model.aliases))
-            hint = (
-                (stands_for_others(exc.unknown) or suggestion(exc.unknown, [*named, *offered]))
-                if exc.unknown
-                else ""
-            )
-            raise ConfigError(mask(f"{origin}: {exc}{hint}")) from None
 
     def _take_variables(self) -> None:
         for name in VARIABLES:

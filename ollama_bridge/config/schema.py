@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from ollama_bridge.allowances import Budget, Rates
 from ollama_bridge.backends import KINDS
 from ollama_bridge.backends.vendors import VENDORS
-from ollama_bridge.catalog import ModelConfig
+from ollama_bridge.catalog import Model, ModelConfig, complete
 from ollama_bridge.config.fields import Key, LogLevel, StoreUrl
 from ollama_bridge.config.sections import (
     Breaker,
@@ -31,6 +31,7 @@ from ollama_bridge.config.sections import (
     Streaming,
 )
 from ollama_bridge.errors import ConfigError, InvalidRequest
+from ollama_bridge.lineage import folded
 from ollama_bridge.names import InvalidName, parse_name
 from ollama_bridge.surfaces.ollama_options import read_options
 from ollama_bridge.templates import wording
@@ -138,6 +139,18 @@ class Config(Section):
                 "your keys: demand a key of them (AUTH_TOKEN, server.api_keys, or clients), or say that you mean it "
                 "(--insecure, or server.insecure: true)"
             )
+
+    def completed(self) -> list[Model]:
+        """All models, with what they inherit and what is known of them, in the order of the configuration.
+
+        Raises:
+            BrokenLineage: A parent does not exist, or is made from its own child.
+        """
+        kinds = {name: provider.facts_kind(name) for name, provider in self.providers.items()}
+        return [
+            complete(model, kind=kinds[model.backend], default_max_tokens=self.default_max_tokens)
+            for model in folded(self.models)
+        ]
 
     def secrets(self) -> tuple[str, ...]:
         """Every key and header value, for those who must never show one."""

@@ -17,6 +17,7 @@ from pydantic import (
 from ollama_bridge.allowances import Rate
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.vendors import VENDORS
+from ollama_bridge.catalog import facts_kind
 from ollama_bridge.config.fields import ApiKeys, Host, HttpUrl, Milliseconds, Origins, UrlPart, reaches_others
 
 
@@ -224,3 +225,7 @@ class Provider(Section):
             headers={header: value.get_secret_value() for header, value in self.headers.items()},
             account=self.account,
         )
+
+    def facts_kind(self, name: str) -> str:
+        """Whose models it has, as `catalog.facts_kind` says."""
+        return facts_kind(name, self.kind or name, self.base_url)
