@@ -29,6 +29,7 @@ from ollama_bridge.backends.sdk import (
 from ollama_bridge.chat import ChatRequest, Reply
 from ollama_bridge.events import Event, Finish, FinishReason, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_bridge.history import call_id
+from ollama_bridge.repairs import mend
 
 DEFAULT_URL: Final = "https://api.anthropic.com"
 
@@ -87,12 +88,13 @@ class AnthropicBackend:
         self._failures.key(request)
         prepared = prepare(request)
         plan = self._marked(request, prepared)
-        content = encode(prepared.body)
-        reader = Reader(self._failures, model, prepared.tool_names)
-        with self._failures.mapped(model), told(request.record, reader), _learning(plan, reader):
+        mend(prepared.body, request.target.rules.repairs)
+        content, failures = encode(prepared.body), self._failures.about(prepared.body)
+        reader = Reader(failures, model, prepared.tool_names)
+        with failures.mapped(model), told(request.record, reader), _learning(plan, reader):
             headers = {**prepared.headers, **other_key(self._settings, request.key)}
             stream = await self._post(self._url, content, headers)
-            async with stream, aclosing(payloads(stream.response, self._failures, model)) as batches:
+            async with stream, aclosing(payloads(stream.response, failures, model)) as batches:
                 async for batch in batches:
                     said, failure = read_all(reader.feed, batch)
                     if said:
