@@ -11,7 +11,7 @@ The map, from the ground up (an import goes down only; `pyproject.toml` enforces
     catalog catalog_data backends/  known facts about models; one file per provider SDK              floor 1
     lineage  fallbacks              models made from models, and who may answer for which            floor 1
     prices                          what a call costs                                                floor 1
-    learned                         the repairs that models turned out to need, kept in a file       floor 1
+    lessons  learned                the repairs that models turned out to need: their file, a memory  floor 1
     sqlitefile  store/  vault       files of ours; counts and values that are shared; kept bytes     floor 1
     ledger/  metrics                a row for each call, on disk; sums of all calls                  floor 1
     surfaces/  policies/            one room per client wire; backends that hold backends            floor 2

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 from platformdirs import user_state_path
 
 from ollama_bridge.allowances import Rates
-from ollama_bridge.learned import Learned, learned_path
+from ollama_bridge.learned import Learned
 from ollama_bridge.ledger import ledger_path
 from ollama_bridge.ledger.writer import Ledger
+from ollama_bridge.lessons import learned_path
 from ollama_bridge.metrics import Metrics
 from ollama_bridge.policies.circuit_news import CircuitNews
 from ollama_bridge.policies.circuits import Circuits

@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from ollama_bridge.backends import anthropic_request, google_params, openai_chat, responses
 from ollama_bridge.chat import ChatRequest, Message, Rules, Target, Tool, ToolChoice
-from ollama_bridge.learned import DAYS, LOOK_S, MOST_MODELS, Learned, forget, learned_path, remembered
+from ollama_bridge.learned import LOOK_S, Learned
+from ollama_bridge.lessons import DAYS, MOST_MODELS, forget, learned_path, remembered
 from ollama_bridge.policies.adapted import adapted
 from ollama_bridge.repairs import Repair, held, mend
 from test_cli import file, run  # noqa: F401 - fixtures

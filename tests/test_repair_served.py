@@ -14,7 +14,7 @@ import embedders
 from faults import PROMPT, error, error_event
 from journal import journal
 from ollama_bridge.config import Config
-from ollama_bridge.learned import learned_path, remembered
+from ollama_bridge.lessons import learned_path, remembered
 from ollama_bridge.repairs import Repair
 from running import ask, connect, request, running
 from test_budgets_served import priced, spent

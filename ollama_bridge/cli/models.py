@@ -12,7 +12,7 @@ from ollama_bridge.cli.options import config_options, source
 from ollama_bridge.cli.terms import completed, learned, terms
 from ollama_bridge.config.file import find
 from ollama_bridge.errors import ConfigError
-from ollama_bridge.learned import forget, learned_path
+from ollama_bridge.lessons import forget, learned_path
 
 _COLUMNS = ("name", "backend", "backend_model", "context_length", "max_tokens", "capabilities", "aliases")
 

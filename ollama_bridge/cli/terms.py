@@ -10,7 +10,7 @@ from ollama_bridge.allowances import Budget, Rates
 from ollama_bridge.catalog import Model, ModelConfig, complete, facts_kind
 from ollama_bridge.config import Config
 from ollama_bridge.config.sections import Provider
-from ollama_bridge.learned import learned_path, remembered
+from ollama_bridge.lessons import learned_path, remembered
 from ollama_bridge.lineage import folded
 
 
