@@ -3,13 +3,13 @@
 No table of models is ever complete. What helped once is done at once the next time, until it is forgotten.
 """
 
-from collections.abc import Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from ollama_bridge.chat import Answerer, ChatRequest, Embeddings, EmbedRequest, Reply
 from ollama_bridge.errors import UpstreamRejected
+from ollama_bridge.events import Event
 from ollama_bridge.learned import Learned
 from ollama_bridge.policies.adapted import adapted
 from ollama_bridge.repairs import Repair
@@ -37,26 +37,9 @@ class Repairing:
         self._inner = inner
         self._learned = learned
 
-    async def chat(self, request: ChatRequest) -> Reply:
+    def chat(self, request: ChatRequest) -> Reply:
         """Pass on the first reply that begins."""
-        course = _Course(self._learned, request)
-        asked = course.repaired(request)
-        while True:
-            has_begun = False
-            try:
-                async with aclosing(self._inner.chat(asked)) as reply:
-                    async for burst in reply:
-                        if not has_begun:
-                            has_begun = True
-                            course.helped()
-                        yield burst
-            except UpstreamRejected as exc:
-                if has_begun:
-                    raise
-                course.refused(exc)
-            else:
-                return
-            asked = course.repaired(request)
+        return _Mended(self._inner, _Course(self._learned, request), request)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Hand back the first answer that is one."""
@@ -69,6 +52,47 @@ class Repairing:
             else:
                 course.helped()
                 return answer
+
+
+class _Mended(AsyncGenerator[Sequence[Event], None]):
+    """A reply whose beginning may be refused.
+
+    No generator: it would be gone through at each event of the answer, and after the first there is nothing to do.
+    """
+
+    __slots__ = ("_course", "_inner", "_next", "_reply", "_request")
+
+    def __init__(self, inner: Answerer, course: "_Course", request: ChatRequest) -> None:
+        self._inner = inner
+        self._course = course
+        self._request = request
+        self._reply = inner.chat(course.repaired(request))
+        self._next: Callable[[], Coroutine[Any, Any, Sequence[Event]]] = self._first
+
+    def __anext__(self) -> Coroutine[Any, Any, Sequence[Event]]:
+        return self._next()
+
+    async def _first(self) -> Sequence[Event]:
+        while True:
+            try:
+                burst = await anext(self._reply)
+            except UpstreamRejected as exc:
+                await self._reply.aclose()
+                self._course.refused(exc)
+            else:
+                self._next = self._reply.__anext__
+                self._course.helped()
+                return burst
+            self._reply = self._inner.chat(self._course.repaired(self._request))
+
+    def asend(self, _value: None) -> Coroutine[Any, Any, Sequence[Event]]:
+        return self._next()
+
+    async def athrow(self, *raised: Any) -> Sequence[Event]:
+        return await self._reply.athrow(*raised)
+
+    async def aclose(self) -> None:
+        await self._reply.aclose()
 
 
 class _Course:
