@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from ollama_bridge.events import Event, ToolCall
 from ollama_bridge.record import CallRecord
+from ollama_bridge.repairs import Repair
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Think: TypeAlias = bool | Literal["low", "medium", "high", "max"] | None
@@ -120,6 +121,7 @@ class Rules:
         dimensions: Of an embedding model: the widths it can be asked for, other than its own; to any other its
             vectors are cut.
         cached_from: Tokens of the shortest beginning of a prompt that Anthropic caches; other backends ignore this.
+        repairs: What is done to the body of a request when all else is (`repairs.mend`): what no field above says.
     """
 
     api: Literal["chat", "responses"] = "chat"
@@ -137,6 +139,7 @@ class Rules:
     forced_tools: bool = True
     dimensions: range = range(0)
     cached_from: int = 1024
+    repairs: tuple[Repair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

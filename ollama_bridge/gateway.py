@@ -41,6 +41,7 @@ from ollama_bridge.policies.keys import KeyedCounter, KeyPool
 from ollama_bridge.policies.meter import Meter
 from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.recall import Recall
+from ollama_bridge.policies.repair import Repairing
 from ollama_bridge.policies.retry import Backoff, Retry
 from ollama_bridge.policies.stand_ins import StandIns
 from ollama_bridge.policies.terms import Book, Seller
@@ -74,11 +75,13 @@ def guard(config: Config, provider: LazyProvider, shared: Shared, book: Book) ->
     # Who cannot fill gaps in code is asked for what it can do.
     backend: Backend = FillByChat(provider, partial(fim.fills, settings))
     backend = Complete(backend)  # no Finish, no answer
+    # Inside of all that counts attempts, and of the timeout: a refusal and the call after it are one.
+    backend = mended = Repairing(Both(backend, provider), shared.learned)
     if shared.vault is not None and _may_seal(settings.name, config.providers[settings.name]):
         # Inside the timeout: a slow disk and a second try are silence.
         backend = Recall(backend, shared.vault)
     backend = Timeout(backend, first_s=first_s, idle_s=idle_s)
-    answerer: Answerer = Both(backend, EmbedTimeout(provider, within_s=first_s))
+    answerer: Answerer = Both(backend, EmbedTimeout(mended, within_s=first_s))
     if len(settings.api_keys) > 1:
         answerer = KeyPool(answerer, shared.keyrings.of(settings))  # another key is no other attempt
     if config.breaker.failures:

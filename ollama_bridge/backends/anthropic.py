@@ -30,6 +30,7 @@ from ollama_bridge.backends.sdk import (
 )
 from ollama_bridge.chat import ChatRequest, Reply
 from ollama_bridge.events import Usage
+from ollama_bridge.repairs import mend
 
 log = structlog.get_logger(__name__)
 
@@ -79,13 +80,15 @@ class AnthropicBackend:
         self._failures.key(request)
         prepared = prepare(request)
         plan = self._marked(request, prepared)
-        reader = Reader(self._failures, model, prepared.tool_names, place=len(request.messages))
+        mend(prepared.body, request.target.rules.repairs)
+        failures = self._failures.about(prepared.body)
+        reader = Reader(failures, model, prepared.tool_names, place=len(request.messages))
         headers = {**prepared.headers, **other_key(self._settings, request.key)}
         content: bytes | None = encode(prepared.body)
-        with self._failures.mapped(model), told(request.record, reader), _learning(plan, reader):
+        with failures.mapped(model), told(request.record, reader), _learning(plan, reader):
             while content is not None:
                 stream = await self._post(self._url, content, headers)
-                reply = payloads(stream.response, self._failures, model, whole.message)
+                reply = payloads(stream.response, failures, model, whole.message)
                 async with stream, aclosing(reply) as batches:
                     async for batch in batches:
                         said, failure = read_all(reader.feed, batch)

@@ -44,6 +44,7 @@ from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, R
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import Event
 from ollama_bridge.history import CONTINUE, repair
+from ollama_bridge.repairs import mend
 from ollama_bridge.tokens import estimate_tokens
 
 log = structlog.get_logger(__name__)
@@ -158,11 +159,12 @@ class OpenAIBackend:
         if self._is_openai:
             self._failures.key(request)
         url, api, prepared, turn = self._asked(request)
-        content = encode(prepared.body)
+        mend(prepared.body, request.target.rules.repairs)
+        content, failures = encode(prepared.body), self._failures.about(prepared.body)
         if prepared.dropped:
             log.info("options dropped", model=model, options=prepared.dropped)
         reader = api.reader(
-            self._failures,
+            failures,
             model,
             turn=turn,
             logprobs=request.logprobs,
@@ -170,9 +172,9 @@ class OpenAIBackend:
         )
         words = StopWords(prepared.stops) if prepared.stops else None
         feed = reader.feed if words is None else _filtered(reader, words)
-        with self._failures.mapped(model), told(request.record, reader):
+        with failures.mapped(model), told(request.record, reader):
             stream = await self._post(url, content, request.key)
-            reply = payloads(stream.response, self._failures, model, api.whole, (DONE,))
+            reply = payloads(stream.response, failures, model, api.whole, (DONE,))
             async with stream, aclosing(reply) as batches:
                 async for batch in batches:
                     said, failure = read_all(feed, batch)
@@ -226,13 +228,15 @@ class OpenAIBackend:
 
     async def _embed_part(self, request: EmbedRequest) -> Embeddings:
         model = request.target.model
-        content = encode(openai_embeddings.to_body(request, is_openai=self._is_openai))
-        with self._failures.mapped(model):
-            stream = await self._post(self._url + "/embeddings", content, request.key)
+        body = openai_embeddings.to_body(request, is_openai=self._is_openai)
+        mend(body, request.target.rules.repairs)
+        failures = self._failures.about(body)
+        with failures.mapped(model):
+            stream = await self._post(self._url + "/embeddings", encode(body), request.key)
             async with stream:
                 kind = stream.response.headers.get("content-type", "")
-                body = await whole_reply(stream.response.aiter_bytes(), self._failures, model)
-            return await read_reply(openai_embeddings.read, body, kind, request, self._failures)
+                reply = await whole_reply(stream.response.aiter_bytes(), failures, model)
+            return await read_reply(openai_embeddings.read, reply, kind, request, failures)
 
     async def warm(self) -> None:
         """Go once through all of the SDK that a request goes through, without a network."""

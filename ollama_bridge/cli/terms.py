@@ -1,6 +1,7 @@
 """Models as they are served, and on which terms: what a command says of price, limits and budget."""
 
 import time
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -8,6 +9,7 @@ from ollama_bridge import prices
 from ollama_bridge.allowances import Budget, rates_of
 from ollama_bridge.catalog import Model
 from ollama_bridge.config import Config
+from ollama_bridge.lessons import learned_path, remembered
 
 
 def terms(config: Config, model: Model) -> dict[str, Any]:
@@ -23,6 +25,15 @@ def terms(config: Config, model: Model) -> dict[str, Any]:
         "provider_limits": rates_of(provider).model_dump(exclude_none=True),
         "budget": _written(own.budget),
         "max_request_length": own.max_request_length,
+    }
+
+
+def learned(model: Model) -> dict[str, str]:
+    """Which parameters its provider refused, what is done about each, and since when."""
+    lessons = remembered(learned_path()).get((model.target.provider, model.target.model), ())
+    return {
+        each.repair.subject: f"{each.repair.remedy} ({datetime.fromtimestamp(each.at_s, UTC):%Y-%m-%d})"
+        for each in lessons
     }
 
 
