@@ -62,7 +62,10 @@ def piece(path, value, kind="string", **fields):
 ASSEMBLED = [
     ([], {}),
     ([piece("$.at", "Pa", willContinue=True), piece("$.at", "ris")], {"at": "Paris"}),
-    ([piece("$.at", ""), piece("$.n", 0, "number"), piece("$.b", False, "bool")], {"at": "", "n": 0, "b": False}),
+    (
+        [piece("$.at", ""), piece("$.n", 0, "number"), piece("$.b", False, "bool")],
+        {"at": "", "n": 0, "b": False},
+    ),
     ([piece("$.none", "NULL_VALUE", "null"), {"jsonPath": "$.nothing"}], {"none": None, "nothing": None}),
     ([piece("$.n", 12.5, "number")], {"n": 12.5}),
     ([piece("$.a.b.c", "x"), piece("$.a.d", "y")], {"a": {"b": {"c": "x"}, "d": "y"}}),
@@ -158,7 +161,11 @@ async def test_each_call_is_made_once(frames, calls):
 )
 async def test_half_a_call_is_never_made(finish, ended, error):
     """Cut off by a limit or a filter it is left out; by nothing at all it is a broken reply."""
-    frames = [frame(text("Let me look.")), frame(called(name="look", willContinue=True)), frame(finish=finish)]
+    frames = [
+        frame(text("Let me look.")),
+        frame(called(name="look", willContinue=True)),
+        frame(finish=finish),
+    ]
     found = await answered(*frames)
     assert (found.text, found.calls, found.ended) == ("Let me look.", [], ended)
     assert error in found.error
@@ -178,7 +185,12 @@ async def test_calls_without_ids_have_the_same_ones_each_time():
     one = [{"role": "user", "content": "?"}]
     two = [*one, {"role": "assistant", "content": "!"}, *one]
     unnamed = {"responseId": None}
-    seen = [await ids(one), await ids(one, responseId="r2"), await ids(one, **unnamed), await ids(two, **unnamed)]
+    seen = [
+        await ids(one),
+        await ids(one, responseId="r2"),
+        await ids(one, **unnamed),
+        await ids(two, **unnamed),
+    ]
     assert len({name for names in seen for name in names}) == 8
     assert [await ids(one), await ids(one, **unnamed)] == [seen[0], seen[2]]
 
@@ -207,7 +219,10 @@ async def test_each_finish_reason_in_each_clients_words(word):
 @pytest.mark.parametrize("word", [*(reason.value for reason in types.BlockedReason), "BRAND_NEW"])
 async def test_each_block_of_a_prompt_is_a_refusal(word):
     """In our words and in the provider's."""
-    blocked = {"promptFeedback": {"blockReason": word, "blockReasonMessage": "Not\nhere."}, "usageMetadata": USAGE}
+    blocked = {
+        "promptFeedback": {"blockReason": word, "blockReasonMessage": "Not\nhere."},
+        "usageMetadata": USAGE,
+    }
     for at, ask in enumerate(WAYS):
         found = await answered(blocked, ask=ask)
         assert found.ended == WORDS["refusal"][at]
@@ -278,7 +293,10 @@ async def test_of_several_answers_the_first_is_given():
 )
 async def test_usage_of_any_kind(usages, tokens):
     """Thoughts are output, what Google's tools read is input, and what is no number spoils no answer."""
-    frames = [frame(text("Hi")) | {"usageMetadata": usages[0]}, frame(finish="STOP") | {"usageMetadata": usages[-1]}]
+    frames = [
+        frame(text("Hi")) | {"usageMetadata": usages[0]},
+        frame(finish="STOP") | {"usageMetadata": usages[-1]},
+    ]
     found = await answered(*frames)
     assert (found.text, found.ended, found.error) == ANSWER
     assert tokens in (None, found.tokens)
@@ -289,7 +307,11 @@ async def test_usage_of_any_kind(usages, tokens):
 
 async def test_parts_of_all_kinds_lose_no_text():
     """Thoughts are thoughts, with and without text; of what no client can be shown the log tells once."""
-    odd = [{name: {"data": "secret"}} for name in PARTS if name not in {"text", "thought", "thoughtSignature", "functionCall"}]
+    odd = [
+        {name: {"data": "secret"}}
+        for name in PARTS
+        if name not in {"text", "thought", "thoughtSignature", "functionCall"}
+    ]
     parts = [
         text("Hm.", thought=True),
         {"thought": True},
@@ -302,7 +324,9 @@ async def test_parts_of_all_kinds_lose_no_text():
     ]  # fmt: skip
     with capture_logs() as lines:
         async with bridged("google") as (daemon, upstream):
-            upstream.reply(streamed(frame(*parts), frame({"text": "", "thoughtSignature": "c2ln"}, finish="STOP")))
+            upstream.reply(
+                streamed(frame(*parts), frame({"text": "", "thoughtSignature": "c2ln"}, finish="STOP"))
+            )
             for _ in range(2):
                 found = await heard.native(daemon)
                 assert (found.thinking, found.text, found.ended) == ("Hm.", "Hi", "stop")
@@ -313,7 +337,9 @@ async def test_parts_of_all_kinds_lose_no_text():
 
 SIGNATURES = {
     "on a call": ([called(name="look", args={}, id="c") | {"thoughtSignature": "c2ln"}],),
-    "on a thought": ([text("Hm.", thought=True, thoughtSignature="c2ln"), called(name="look", args={}, id="c")],),
+    "on a thought": (
+        [text("Hm.", thought=True, thoughtSignature="c2ln"), called(name="look", args={}, id="c")],
+    ),
     "on a text": ([text("Wait.", thoughtSignature="c2ln"), called(name="look", args={}, id="c")],),
     "on an empty text": ([called(name="look", args={}, id="c"), text("", thoughtSignature="c2ln")],),
     "on nothing": ([called(name="look", args={}, id="c"), {"thoughtSignature": "c2ln"}],),
@@ -340,7 +366,9 @@ async def test_a_signature_goes_back_on_the_part_that_had_it(turn):
             "tool_calls": [{"id": "c", "function": {"name": "look", "arguments": arguments}}],
         }
         result = {"role": "tool", "content": "a pen", "tool_call_id": "c"}
-        await heard.native(daemon, tools=TOOLS, messages=[{"role": "user", "content": "?"}, assistant, result])
+        await heard.native(
+            daemon, tools=TOOLS, messages=[{"role": "user", "content": "?"}, assistant, result]
+        )
     (back,) = [
         part
         for content in upstream.requests[1].json["contents"]
@@ -389,4 +417,4 @@ async def test_how_hard_to_think_is_asked_for(model, think, sent):
 
 def test_a_path_in_its_steps():
     """Names, indexes and quoted names, in any order."""
-    assert path_steps("$.a[0]['b c'].d[\"e\\\"f\"][12]") == ["a", 0, "b c", "d", 'e"f', 12]
+    assert path_steps('$.a[0][\'b c\'].d["e\\"f"][12]') == ["a", 0, "b c", "d", 'e"f', 12]
