@@ -51,7 +51,7 @@ async def native(daemon, **fields) -> Heard:
     if got.status != 200:
         heard.error = got.json["error"]
         return heard
-    for line in got.lines:
+    for line in map(json.loads, got.body.splitlines()):
         message = line.get("message", {})
         heard.text += message.get("content") or ""
         heard.thinking += message.get("thinking") or ""
