@@ -232,7 +232,9 @@ TOGETHER_RULES: Final = Rules(accepts=_WIDE, thinking=_BOTH, efforts=_GPT_OSS_EF
 _TOGETHER_ALWAYS: Final = _thinks(TOGETHER_RULES, _EFFORT, "low", "medium", "high", "max")
 TOGETHER: Final = (
     Facts("zai-org/GLM-5.3", "GLM-5.3 (Together)", "glm", 1_000_000, 131_072, _THINKS, _TOGETHER_ALWAYS),
-    Facts("moonshotai/Kimi-K3.1-Pro", "Kimi K3.1 Pro (Together)", "kimi", _M, 131_072, _ALL, TOGETHER_RULES),
+    Facts(
+        "moonshotai/Kimi-K3.1-Pro", "Kimi K3.1 Pro (Together)", "kimi", _M, 131_072, _ALL, _TOGETHER_ALWAYS
+    ),
     Facts(
         *(
             "deepseek-ai/DeepSeek-V4.1-Flash",
@@ -253,14 +255,14 @@ TOGETHER: Final = (
 )
 
 # https://fireworks.ai/models, https://docs.fireworks.ai/guides/reasoning
-FIREWORKS_RULES: Final = Rules(accepts=_WIDE, thinking=_EFFORT, efforts=_OFF_TOO)
+FIREWORKS_RULES: Final = Rules(accepts=_WIDE, thinking=_EFFORT, efforts=_GPT_OSS_EFFORTS)
 _FIREWORKS: Final = "accounts/fireworks/models/"
 FIREWORKS: Final = (
     Facts(f"{_FIREWORKS}glm-5p3", "GLM-5.3 (Fireworks)", "glm", 1_000_000, 131_072, _THINKS, FIREWORKS_RULES),
     Facts(f"{_FIREWORKS}kimi-k3", "Kimi K3 (Fireworks)", "kimi", 1_040_000, 131_072, _ALL, FIREWORKS_RULES),
     Facts(
         *(f"{_FIREWORKS}gpt-oss-120b", "GPT-OSS 120B (Fireworks)", "gptoss", 131_072, 32_768, _THINKS),
-        _thinks(FIREWORKS_RULES, _EFFORT, *_GPT_OSS_EFFORTS),
+        FIREWORKS_RULES,
     ),
 )
 

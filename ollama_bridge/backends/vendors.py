@@ -143,7 +143,7 @@ VENDORS: Final[Mapping[str, Vendor]] = MappingProxyType(
         "zai": Vendor(
             "Z.ai (GLM)",
             "https://api.z.ai/api/paas/v4",
-            ("GLM_API_KEY", "ZAI_API_KEY"),
+            ("ZAI_API_KEY",),
             rules=models.GLM_RULES,
             dialect=_GLM,
             models=models.GLM,
@@ -151,7 +151,7 @@ VENDORS: Final[Mapping[str, Vendor]] = MappingProxyType(
         "bigmodel": Vendor(
             "Zhipu (GLM in China)",
             "https://open.bigmodel.cn/api/paas/v4",
-            ("ZHIPUAI_API_KEY", "ZHIPU_API_KEY", "BIGMODEL_API_KEY"),
+            ("GLM_API_KEY", "ZHIPUAI_API_KEY", "ZHIPU_API_KEY", "BIGMODEL_API_KEY"),
             rules=models.GLM_RULES,
             dialect=_GLM,
             models=models.GLM,
