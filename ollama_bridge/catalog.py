@@ -23,13 +23,14 @@ from ollama_bridge.catalog_data import (
     EMBEDDERS,
     FAMILIES,
     FILLERS,
+    SHORT_IDS,
     SNAPSHOTS,
     TALKS_AND_FILLS,
     UNKNOWN,
 )
-from ollama_bridge.chat import Capability, Message, Target
+from ollama_bridge.chat import Capability, Message, Rules, Target
 from ollama_bridge.facts import Facts
-from ollama_bridge.names import normalise_name
+from ollama_bridge.names import normalise_name, offered_name
 from ollama_bridge.presets import NOTHING_ADDED, Preset
 
 __all__ = [
@@ -193,7 +194,7 @@ def facts_for(kind: str, model_id: str) -> Facts:
     """
     rows = _BY_ID.get(kind)
     if rows is None:
-        return _facts_at_vendor(kind, model_id) or _facts_elsewhere(model_id)
+        return _facts_at_vendor(kind, model_id) or _facts_elsewhere(model_id, UNKNOWN.rules)
     bare = model_id.rpartition("/")[2].lower()
     known = rows.get(bare) or rows.get(_DATE.sub("", bare))
     if known is not None:
@@ -281,7 +282,7 @@ def catalogue_models(kind: str, backend_name: str) -> tuple[ModelConfig, ...]:
     """
     prefix = "" if backend_name == kind else f"{backend_name.replace('.', '-')}/"
     return tuple(
-        ModelConfig(name=f"{prefix}{facts.id}", backend=backend_name, backend_model=facts.id)
+        ModelConfig(name=offered_name(facts.id, prefix), backend=backend_name, backend_model=facts.id)
         for facts in _rows(kind)
         if facts.offered
     )
@@ -365,16 +366,17 @@ def _facts_at_vendor(kind: str, model_id: str) -> Facts | None:
     if vendor is None:
         return None
     known = next((facts for facts in vendor.models if facts.id == model_id), None)
-    return known or replace(_facts_elsewhere(model_id), rules=vendor.rules)
+    return known or _facts_elsewhere(model_id, vendor.rules)
 
 
-def _facts_elsewhere(model_id: str) -> Facts:
+def _facts_elsewhere(model_id: str, rules: Rules) -> Facts:
     bare = _DATE.sub("", model_id.rpartition("/")[2].partition(":")[0].lower())
+    rules = replace(rules, short_ids=rules.short_ids or bare.startswith(SHORT_IDS))
     for rows in _BY_ID.values():
         # OpenRouter writes `claude-sonnet-4.5` where Anthropic has `claude-sonnet-4-5`.
         same = rows.get(bare) or rows.get(bare.replace(".", "-"))
         if same is not None:
-            return replace(same, id=model_id, rules=UNKNOWN.rules, offered=False)
+            return replace(same, id=model_id, rules=rules, offered=False)
     words = "-" + bare.replace("_", "-")
     for part, facts in EMBEDDERS:
         if f"-{part}" in words:
@@ -386,6 +388,7 @@ def _facts_elsewhere(model_id: str) -> Facts:
         display_name=model_id,
         family=_AFTER_LETTERS.sub("", bare),
         capabilities=TALKS_AND_FILLS if fills else UNKNOWN.capabilities,
+        rules=rules,
     )
 
 

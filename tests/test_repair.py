@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ollama_bridge.backends import anthropic_request, google_params, openai_chat, responses
+from ollama_bridge.backends.dialect import OPENAI, PLAIN
 from ollama_bridge.chat import ChatRequest, Message, Rules, Target, Tool, ToolChoice
 from ollama_bridge.learned import LOOK_S, Learned
 from ollama_bridge.lessons import DAYS, MOST_MODELS, forget, learned_path, remembered
@@ -54,11 +55,11 @@ def asking(rules: Rules, what: str) -> ChatRequest:
 
 
 def chat(request: ChatRequest) -> dict[str, Any]:
-    return openai_chat.prepare(request, request.messages, is_openai=False).body
+    return openai_chat.prepare(request, request.messages, PLAIN).body
 
 
 def of_responses(request: ChatRequest) -> dict[str, Any]:
-    return responses.prepare(request, request.messages, is_openai=True).body
+    return responses.prepare(request, request.messages, OPENAI).body
 
 
 def claude(request: ChatRequest) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ollama_bridge.backends import (
     whole,
 )
 from ollama_bridge.backends.bursts import Counts, Reader, read_all, told
+from ollama_bridge.backends.dialect import OPENAI, PLAIN
 from ollama_bridge.backends.embedding import embed_in_parts, read_reply, whole_reply
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.framing import DONE, Whole
@@ -39,6 +40,7 @@ from ollama_bridge.backends.sdk import (
     settle,
 )
 from ollama_bridge.backends.stopwords import StopWords
+from ollama_bridge.backends.vendors import vendor_of
 from ollama_bridge.backends.verdicts import ERROR_TYPES, NO_CREDIT, Meaning
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, Reply
 from ollama_bridge.errors import InvalidRequest
@@ -134,10 +136,14 @@ class OpenAIBackend:
         pin_loggers()
         keys = tuple(key for key in settings.api_keys if key and key.lower() != _NO_KEY)
         self._settings = settings = replace(settings, api_keys=keys)
-        self._is_openai = _is_openai(settings.base_url)
-        self._failures = Failures(
-            settings, DEFAULT_URL, "OPENAI_API_KEY", openai.OpenAIError, OPENAI_ERROR_TYPES
+        vendor = vendor_of(settings.kind, settings.base_url)
+        self._is_openai = vendor is None and _is_openai(settings.base_url)
+        self._dialect = vendor.dialect if vendor else OPENAI if self._is_openai else PLAIN
+        self._wants_key = self._is_openai or (
+            vendor is not None and not vendor.keyless and vendor_of("openai", settings.base_url) is vendor
         )
+        variable = vendor.key_variables[0] if vendor and vendor.key_variables else "OPENAI_API_KEY"
+        self._failures = Failures(settings, DEFAULT_URL, variable, openai.OpenAIError, OPENAI_ERROR_TYPES)
         self._url = (settings.base_url or DEFAULT_URL).rstrip("/")
         # Without this the SDK would send OPENAI_ORG_ID and OPENAI_CUSTOM_HEADERS to whoever base_url is.
         with neutral_environment():
@@ -150,13 +156,14 @@ class OpenAIBackend:
         self._headers: dict[str, str] = {
             "User-Agent": USER_AGENT,
             "Accept-Encoding": "identity",
+            **self._dialect.headers,
             **settings.headers,
         }
 
     async def chat(self, request: ChatRequest) -> Reply:
         """Stream the reply; see `chat.Backend`."""
         model = request.target.model
-        if self._is_openai:
+        if self._wants_key:
             self._failures.key(request)
         url, api, prepared, turn = self._asked(request)
         mend(prepared.body, request.target.rules.repairs)
@@ -198,7 +205,7 @@ class OpenAIBackend:
         if not self._is_openai or (self._settings.api or request.target.rules.api) != "responses":
             return estimate_tokens(request.messages, request.tools)
         self._failures.key(request)
-        body = responses.prepare(request, conversation(request), is_openai=True).body
+        body = responses.prepare(request, conversation(request), OPENAI).body
         asked = {name: value for name, value in body.items() if name in responses.COUNTED}
         with self._failures.mapped(model):
             counted: Any = await self._client.post(
@@ -213,22 +220,21 @@ class OpenAIBackend:
         """Where to ask, over which API, what, and the position of the answer in the conversation."""
         model, gap = request.target.model, request.infill
         if gap is not None and (url := fim.endpoint(self._settings, model)):
-            return url, _FIM, openai_fim.prepare(request, gap, url, is_openai=self._is_openai), 0
+            return url, _FIM, openai_fim.prepare(request, gap, url, self._dialect), 0
         api = _APIS[self._settings.api or request.target.rules.api]
         messages = conversation(request)
-        prepared = api.prepare(request, messages, is_openai=self._is_openai)
+        prepared = api.prepare(request, messages, self._dialect)
         return self._url + api.path, api, prepared, len(messages)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Embed all inputs; see `chat.Embedder`."""
-        if self._is_openai:
+        if self._wants_key:
             self._failures.key(request)
-        limits = openai_embeddings.OPENAI_LIMITS if self._is_openai else openai_embeddings.VENDOR_LIMITS
-        return await embed_in_parts(request, limits, self._embed_part)
+        return await embed_in_parts(request, openai_embeddings.limits(self._dialect), self._embed_part)
 
     async def _embed_part(self, request: EmbedRequest) -> Embeddings:
         model = request.target.model
-        body = openai_embeddings.to_body(request, is_openai=self._is_openai)
+        body = openai_embeddings.to_body(request, self._dialect)
         mend(body, request.target.rules.repairs)
         failures = self._failures.about(body)
         with failures.mapped(model):
