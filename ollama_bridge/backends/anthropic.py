@@ -10,10 +10,12 @@ import orjson
 from anthropic import AsyncAnthropic, AsyncStream
 
 from ollama_bridge.backends import ProviderSettings, anthropic_cache, whole
+from ollama_bridge.backends import openai_wire as wire
 from ollama_bridge.backends.anthropic_request import Prepared, prepare
 from ollama_bridge.backends.anthropic_thinking import Thoughts
 from ollama_bridge.backends.bursts import read_all, told
 from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.oddities import Oddities
 from ollama_bridge.backends.prefix_tracker import Plan, PrefixTracker
 from ollama_bridge.backends.sdk import (
     REHEARSAL_URL,
@@ -194,7 +196,7 @@ class Reader:
     """
 
     __slots__ = (
-        "_calls", "_chars", "_failures", "_handlers", "_model", "_stop", "_thoughts", "_told", "_tool_names",
+        "_calls", "_chars", "_failures", "_handlers", "_model", "_odd", "_stop", "_thoughts", "_told", "_tool_names",
         "_usage", "finished", "moved",
     )  # fmt: skip
 
@@ -211,6 +213,7 @@ class Reader:
         self._thoughts = Thoughts()
         self._stop: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
+        self._odd = Oddities(failures.provider, model)
         self._handlers: dict[str, Callable[[dict[str, Any]], Iterable[Event]]] = {
             "message_start": self._start,
             "content_block_start": self._block_start,
@@ -274,6 +277,8 @@ class Reader:
             self._thoughts.begin(block, calls=self._told, chars=self._chars)
         if kind == "tool_use":
             name = _checked(block["name"])
+            if not name:
+                raise self._failures.broken(wire.HALF_CALL, self._model)
             index = payload["index"]
             self._calls[index] = _Arguments(
                 ToolCall(
@@ -298,12 +303,12 @@ class Reader:
         return (call,)
 
     def _start(self, payload: dict[str, Any]) -> Iterable[Event]:
-        self._usage = dict(payload["message"].get("usage") or {})
+        self._usage = dict(self._odd.usage(payload["message"].get("usage")))
         return ()
 
     def _message_delta(self, payload: dict[str, Any]) -> Iterable[Event]:
         self._stop = payload["delta"]
-        usage = payload.get("usage") or {}
+        usage = self._odd.usage(payload.get("usage"))
         self._usage |= {name: value for name, value in usage.items() if value is not None}
         return ()
 
@@ -338,13 +343,13 @@ def _checked(text: str) -> str:
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:
-    read = usage.get("cache_read_input_tokens") or 0
-    written = usage.get("cache_creation_input_tokens") or 0
+    read = wire.count(usage, "cache_read_input_tokens")
+    written = wire.count(usage, "cache_creation_input_tokens")
     return Usage(
-        input_tokens=(usage.get("input_tokens") or 0) + read + written,
-        output_tokens=usage.get("output_tokens") or 0,
+        input_tokens=wire.count(usage, "input_tokens") + read + written,
+        output_tokens=wire.count(usage, "output_tokens"),
         cached_read_tokens=read,
         cached_write_tokens=written,
-        cached_hour_tokens=(usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0,
-        reasoning_tokens=(usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
+        cached_hour_tokens=wire.count(usage, "cache_creation", "ephemeral_1h_input_tokens"),
+        reasoning_tokens=wire.count(usage, "output_tokens_details", "thinking_tokens"),
     )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
+from ollama_bridge.backends.oddities import Oddities
 from ollama_bridge.backends.sealing import CALL, Kept, seal
 from ollama_bridge.errors import UpstreamBroken, UpstreamError
 from ollama_bridge.events import (
@@ -97,6 +98,9 @@ class GenerateReader:
         self._error_of = error_of
         self._names = names or {}
         self._logprobs = logprobs
+        self.moved = False
+        """Whether the last frame was more than a sign of life."""
+        self._odd = Oddities(provider, model)
         self._usage: Json = {}
         self._finish = ""
         self._blocked = ""
@@ -145,7 +149,8 @@ class GenerateReader:
         events: list[Event] = []
         if "error" in frame:
             raise self._error_of(frame)
-        if usage := frame.get("usageMetadata"):
+        self.moved = bool(frame.get("candidates"))
+        if usage := self._odd.usage(frame.get("usageMetadata")):
             self._usage = usage
         if (feedback := frame.get("promptFeedback")) and (blocked := feedback.get("blockReason")):
             self._blocked = str(blocked)

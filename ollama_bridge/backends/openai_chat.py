@@ -13,6 +13,7 @@ from ollama_bridge.backends import cohere_stream
 from ollama_bridge.backends import openai_wire as wire
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.framing import DONE
+from ollama_bridge.backends.oddities import Oddities
 from ollama_bridge.backends.openai_calls import Calls
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.backends.tool_choice import choice_for
@@ -206,6 +207,8 @@ class ChatReader:
     ) -> None:
         self.done = False
         """Whether `Finish` is out; what follows is not read."""
+        self.moved = False
+        """Whether the last chunk was more than a sign of life."""
         self._failures = failures
         self._model = model
         self._wants_logprobs = logprobs
@@ -215,6 +218,7 @@ class ChatReader:
         self._refused = False
         self._spoke = False
         self._usage: Mapping[str, Any] = {}
+        self._odd = Oddities(failures.provider, model)
         self._word: Mapping[str, Any] = {}  # the last chunk that was one word and nothing else
 
     @property
@@ -287,9 +291,10 @@ class ChatReader:
             return [*self._ended()]
         if "choices" not in chunk:
             chunk = cohere_stream.chunk_of(chunk) or chunk
-        if usage := chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage"):
+        if usage := self._odd.usage(chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")):
             self._usage = usage
         events: list[Event] = []
+        self.moved = False
         choices = chunk.get("choices") or ()
         for choice in choices:
             if not choice.get("index"):
@@ -304,10 +309,10 @@ class ChatReader:
         if self._wants_logprobs and (found := choice.get("logprobs")):
             self._logprobs += wire.token_logprobs(found.get("content"))
         delta = choice.get("delta")
-        if (
-            delta is None
-        ):  # an answer in one piece; of a stream, if one repeats it all in its last chunk, not again
-            delta = {} if self._spoke else choice.get("message") or {}
+        if delta is None and not (self._spoke or self._calls.are_pending or self._calls.were_taken):
+            delta = choice.get("message")  # all of it in one event; behind other events some repeat it there
+        delta = delta or {}
+        self.moved = any(delta.values())
         if thought := _reasoning(delta):
             events.append(ThinkingDelta(thought))
         content = delta.get("content", choice.get("text"))  # `text`: of Completions

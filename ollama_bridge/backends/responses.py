@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 
 from ollama_bridge.backends import openai_wire as wire
 from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.oddities import Oddities
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.backends.sealing import Kept, laid_out, seal, unseal
 from ollama_bridge.backends.tool_choice import choice_for
@@ -200,6 +201,8 @@ class ResponsesReader:
         """Whether `Finish` is out; what follows is not read."""
         self.calling = False
         """Whether a tool call has begun and is not whole."""
+        self.moved = False
+        """Whether the last event was more than a sign of life."""
         self._failures = failures
         self._model = model
         self._turn = turn
@@ -212,7 +215,8 @@ class ResponsesReader:
         self._has_half_call = False
         self._refused = False
         self._thought = False
-        self._usage: dict[str, Any] = {}
+        self._usage: Mapping[str, Any] = {}
+        self._odd = Oddities(failures.provider, model)
 
     def feed(self, event: Any) -> Iterable[Event]:
         """Our events for one of theirs.
@@ -221,7 +225,9 @@ class ResponsesReader:
             UpstreamError: It reports a failure, or ends a reply that makes no sense.
             AttributeError, LookupError, TypeError: It has not the shape it should have (`Failures.mapped`).
         """
-        read = self._table.get(event.get("type"))
+        kind = event.get("type")
+        read = self._table.get(kind)
+        self.moved = kind != "keepalive"
         if read is not None:
             return read(self, event)
         if event.get("error") or event.get("object") == "error":
@@ -279,10 +285,13 @@ class ResponsesReader:
         if arguments is None or not item.get("name"):
             self._has_half_call = True  # whether that is a fault, the end will tell
             return ()
-        made = call_id(self._turn, self._calls, item["name"])
+        name = item["name"]
+        if not isinstance(name, str):
+            raise TypeError("a name that is no text")
+        made = call_id(self._turn, self._calls, name)
         self._calls += 1
-        name = self._tool_names.get(item["name"], item["name"])
-        return (ToolCall(item.get("call_id") or item.get("id") or made, name, arguments),)
+        given = str(item.get("call_id") or item.get("id") or made)
+        return (ToolCall(given, self._tool_names.get(name, name), arguments),)
 
     def _keep(self, item: dict[str, Any]) -> None:
         """Keep what belongs back into the next request, here and nowhere else complete."""
@@ -313,13 +322,15 @@ class ResponsesReader:
         if self._refused:
             reason = "refusal"
         self.done = True
-        finish = Finish(reason, _usage(event["response"].get("usage") or {}), detail, self._sealed())
+        finish = Finish(
+            reason, _usage(self._odd.usage(event["response"].get("usage"))), detail, self._sealed()
+        )
         if reason == "refusal" and not self._chars:
             return (TextDelta(wire.FILTERED), finish)
         return (finish,)
 
     def _failed(self, event: dict[str, Any]) -> Iterable[Event]:
-        self._usage = event["response"].get("usage") or {}
+        self._usage = self._odd.usage(event["response"].get("usage"))
         raise self._failures.told(event["response"].get("error") or {}, self._model)
 
     def _error(self, event: dict[str, Any]) -> Iterable[Event]:
@@ -340,7 +351,7 @@ class ResponsesReader:
     }
 
 
-def _usage(usage: dict[str, Any]) -> Usage:
+def _usage(usage: Mapping[str, Any]) -> Usage:
     return Usage(
         input_tokens=wire.count(usage, "input_tokens"),
         output_tokens=wire.count(usage, "output_tokens"),
