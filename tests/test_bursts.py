@@ -48,6 +48,8 @@ async def test_one_by_one_closes_what_it_reads():
 class Reader:
     """Says what `feed` does, and a last word."""
 
+    moved = True
+
     feed = staticmethod(feed)
 
     def close(self):

@@ -15,7 +15,7 @@ from ollama_bridge.backends.anthropic_words import (
     STOP_REASONS,
 )
 from ollama_bridge.backends.failures import Failures
-from ollama_bridge.backends.openai_wire import count
+from ollama_bridge.backends.openai_wire import HALF_CALL, count
 from ollama_bridge.events import (
     Event,
     Finish,
@@ -162,6 +162,8 @@ class Reader:
             return _thinking(head.get("thinking"))
         if kind == "tool_use":
             name = _checked(head["name"])
+            if not name:
+                raise self._failures.broken(HALF_CALL, self._model)
             made = head.get("id") or call_id(self._place, self._told + len(self._calls), name)
             self._calls[index] = ToolCall(_checked(made), self._tool_names.get(name, name)), block
         elif kind not in READ_BLOCKS and PASSED_BLOCKS.get(kind, True):
@@ -194,8 +196,8 @@ class Reader:
         return ()
 
     def _count(self, usage: object) -> None:
-        if isinstance(usage, dict):
-            self._usages[-1].update({name: value for name, value in usage.items() if value is not None})
+        told = self._failures.usage(usage, self._model)
+        self._usages[-1].update({name: value for name, value in told.items() if value is not None})
 
     def _place_of_work(self, told: Mapping[str, Any]) -> None:
         container = told.get("container")

@@ -36,7 +36,13 @@ class Counts(Protocol):
 
 
 class Reader(Protocol):
-    """Turns a provider's payloads into events; sans I/O."""
+    """Turns a provider's payloads into events; sans I/O.
+
+    Args:
+        moved: Whether the last payload was more than a sign of life, though perhaps no event came of it.
+    """
+
+    moved: bool
 
     def feed(self, payload: Any, /) -> Iterable[Event]:
         """The events that one payload amounts to."""
@@ -60,12 +66,12 @@ def told(record: CallRecord, reader: Counts) -> Iterator[None]:
 async def bursts(
     reader: Reader, reads: AsyncIterable[Iterable[Any]], progress: Callable[[], None]
 ) -> AsyncGenerator[list[Event], None]:
-    """One burst for each of `reads` that says something, `progress` for each that does not, and the rest at the end."""
+    """One burst for each of `reads` that says something, `progress` for each other that is no mere sign of life, and the rest at the end."""
     async for payloads in reads:
         said, failure = read_all(reader.feed, payloads)
         if said:
             yield said
-        else:
+        elif reader.moved:
             progress()
         if failure is not None:
             raise failure

@@ -166,6 +166,14 @@ class Failures:
         """Something of a reply is passed over, such as a block of a kind that is not known; the log says so once."""
         self.oddities.tell(what, word, provider=self.provider, model=model)
 
+    def usage(self, found: object, model: str) -> Mapping[str, Any]:
+        """What a reply tells of its tokens; nothing, where that is of another type than an object."""
+        if isinstance(found, dict):
+            return found
+        if found:
+            self.odd("usage", type(found).__name__, model)
+        return {}
+
     def raised(self, exc: BaseException, model: str) -> UpstreamError:
         """The error for an exception of the SDK, the transport, a JSON parser or our own reader."""
         response = getattr(exc, "response", None)

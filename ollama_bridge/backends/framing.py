@@ -68,7 +68,7 @@ async def payloads(
             raise _no_answer("a web page" if is_page else kind, failures, model)
         else:
             reader = SseReader()
-            if found := reader.feed(head):
+            if found := reader.feed(opening):
                 yield _decoded(found, done)
             async for chunk in chunks:
                 if found := reader.feed(chunk):

@@ -58,6 +58,8 @@ class GenerateReader:
         self._turn = turn
         self._names = names or {}
         self._logprobs = logprobs
+        self.moved = False
+        """Whether the last frame was more than a sign of life."""
         self._usage: dict[str, Any] = {}
         self._finish = ""
         self._blocked = ""
@@ -112,7 +114,8 @@ class GenerateReader:
         events: list[Event] = []
         if "error" in frame:
             raise self._failures.told(frame, self._model)
-        if (usage := frame.get("usageMetadata")).__class__ is dict:
+        self.moved = bool(frame.get("candidates"))
+        if usage := self._failures.usage(frame.get("usageMetadata"), self._model):
             self._usage.update(usage)  # not each frame has all of it
         if (feedback := frame.get("promptFeedback")) and (blocked := feedback.get("blockReason")):
             self._blocked = str(blocked)

@@ -238,6 +238,8 @@ class ChatReader:
     def __init__(self, failures: Failures, model: str) -> None:
         self._failures = failures
         self._model = model
+        self.moved = False
+        """Whether the last chunk was more than a sign of life, for which an empty line would do."""
         self._rest = b""
         self._calls = itertools.count(1)
         self._called = False
@@ -249,6 +251,7 @@ class ChatReader:
         Raises:
             UpstreamError: A line is an error, or no line of a chat at all.
         """
+        self.moved = not chunk.isspace()
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
             raise self._broken("it sent a line that is too large: ask for less at once", retryable=False)
@@ -305,7 +308,10 @@ class ChatReader:
         arguments = function.get("arguments") or {}
         if not isinstance(arguments, dict):
             raise TypeError("arguments")
-        return ToolCall(call.get("id") or f"call_{next(self._calls)}", function["name"], arguments)
+        name = _text(function["name"])
+        if not name:
+            raise KeyError("name")
+        return ToolCall(str(call.get("id") or f"call_{next(self._calls)}"), name, arguments)
 
     def _finish(self, line: Mapping[str, Any]) -> Finish:
         word = str(line.get("done_reason") or "stop")

@@ -99,6 +99,7 @@ _NO_KEY: Final = "none"
 
 class _Reader(Reader, Counts, Protocol):
     done: bool
+    moved: bool
 
     @property
     def calling(self) -> bool: ...
@@ -187,7 +188,7 @@ class OpenAIBackend:
                     said, failure = read_all(feed, batch)
                     if said:
                         yield said
-                    if reader.calling or not said:
+                    if reader.calling if said else reader.moved:
                         request.progress()
                     if failure is not None:
                         raise failure

@@ -40,7 +40,9 @@ class Calls:
     def add(self, fragment: dict[str, Any]) -> None:
         """Add a piece to the call it belongs to, or begin a new one."""
         said = fragment.get("function") or {}
-        index, given, name = fragment.get("index"), fragment.get("id") or "", said.get("name") or ""
+        index, given, name = fragment.get("index"), str(fragment.get("id") or ""), said.get("name") or ""
+        if not isinstance(name, str):
+            raise TypeError("a name that is no text")
         if index is None:
             begun = self._calls[-1] if self._calls and not name else None
         else:

@@ -176,6 +176,8 @@ class ChatReader:
     ) -> None:
         self.done = False
         """Whether `Finish` is out; what follows is not read."""
+        self.moved = False
+        """Whether the last chunk was more than a sign of life."""
         self._failures = failures
         self._model = model
         self._wants_logprobs = logprobs
@@ -257,9 +259,10 @@ class ChatReader:
             return [*self._ended()]
         if "choices" not in chunk:
             chunk = cohere_stream.chunk_of(chunk) or chunk
-        if usage := chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage"):
+        if usage := self._told_usage(chunk):
             self._usage = usage
         events: list[Event] = []
+        self.moved = False
         choices = chunk.get("choices") or ()
         for choice in choices:
             if not choice.get("index"):
@@ -268,16 +271,20 @@ class ChatReader:
             events += self.close()
         return events
 
+    def _told_usage(self, chunk: Mapping[str, Any]) -> Mapping[str, Any]:
+        found = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")
+        return self._failures.usage(found, self._model)
+
     def _choice(self, choice: dict[str, Any], events: list[Event]) -> None:
         if error := choice.get("error"):
             raise self._failures.told(error, self._model)
         if self._wants_logprobs and (found := choice.get("logprobs")):
             self._logprobs += wire.token_logprobs(found.get("content"))
         delta = choice.get("delta")
-        if (
-            delta is None
-        ):  # an answer in one piece; of a stream, if one repeats it all in its last chunk, not again
-            delta = {} if self._spoke else choice.get("message") or {}
+        if delta is None and not (self._spoke or self._calls.are_pending or self._calls.were_taken):
+            delta = choice.get("message")  # all of it in one event; behind other events some repeat it there
+        delta = delta or {}
+        self.moved = any(delta.values())
         if thought := _reasoning(delta):
             events.append(ThinkingDelta(thought))
         content = delta.get("content", choice.get("text"))  # `text`: of Completions

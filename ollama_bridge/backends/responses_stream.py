@@ -61,6 +61,8 @@ class ResponsesReader:
     ) -> None:
         self.done = False
         """Whether `Finish` is out; what follows is not read."""
+        self.moved = False
+        """Whether the last event was more than a sign of life."""
         self._failures = failures
         self._model = model
         self._turn = turn
@@ -78,7 +80,7 @@ class ResponsesReader:
         self._kept: list[Kept] = []
         self._has_half_call = False
         self._refused = False
-        self._usage: dict[str, Any] = {}
+        self._usage: Mapping[str, Any] = {}
 
     @property
     def calling(self) -> bool:
@@ -94,6 +96,7 @@ class ResponsesReader:
         """
         kind = event.get("type")
         read = self._table.get(kind)
+        self.moved = kind != "keepalive"
         if read is not None:
             return read(self, event)
         if kind not in PASSED_EVENTS and (event.get("error") or event.get("object") == "error"):
@@ -250,6 +253,8 @@ class ResponsesReader:
     def _call(self, item: dict[str, Any], place: object = None) -> Iterable[Event]:
         arguments = arguments_of(item, self._begun.end(item, place))
         name = item.get("name")
+        if name and not isinstance(name, str):
+            raise TypeError("a name that is no text")
         self._called.add(call_name(item))
         if arguments is None or not name or item.get("status") == "incomplete":
             self._has_half_call = True  # whether that is a fault, the end will tell
@@ -280,8 +285,7 @@ class ResponsesReader:
             if status not in STATUSES:
                 self._failures.odd("status", status, self._model)
             how = STATUSES.get(status, how)
-        usage = response.get("usage")
-        self._usage = usage if isinstance(usage, dict) else {}
+        self._usage = self._failures.usage(response.get("usage"), self._model)
         if how == "failed":
             raise self._failures.told(response.get("error") or event.get("error") or {}, self._model)
         if how == "cancelled":
