@@ -312,7 +312,9 @@ def _silence_s(config: Config, provider: str) -> tuple[float, float]:
 def _completed(config: Config, providers: Mapping[str, LazyProvider]) -> list[Model]:
     def completed(model: ModelConfig) -> Model:
         kind = _facts_kind(providers[model.backend].settings)
-        return complete(model, kind=kind, default_max_tokens=config.default_max_tokens)
+        return complete(
+            model, kind=kind, default_max_tokens=config.default_max_tokens, listed=config.listed(model)
+        )
 
     return [completed(model) for model in folded(config.models)]
 

@@ -8,15 +8,23 @@ from ollama_bridge import prices
 from ollama_bridge.allowances import Budget, Rates
 from ollama_bridge.catalog import Model, ModelConfig, complete, facts_kind
 from ollama_bridge.config import Config
+from ollama_bridge.config.file import DEFAULT, OFFERED, Loaded
+from ollama_bridge.config.offering import shelf_of
 from ollama_bridge.config.sections import Provider
 from ollama_bridge.lineage import folded
+from ollama_bridge.truth import LIST, OPERATOR
 
 
 def completed(config: Config) -> list[Model]:
     """All models, in the order of the configuration."""
     kinds = {name: _kind(name, provider) for name, provider in config.providers.items()}
     return [
-        complete(model, kind=kinds[model.backend], default_max_tokens=config.default_max_tokens)
+        complete(
+            model,
+            kind=kinds[model.backend],
+            default_max_tokens=config.default_max_tokens,
+            listed=config.listed(model),
+        )
         for model in folded(config.models)
     ]
 
@@ -25,7 +33,9 @@ def terms(config: Config, model: Model) -> dict[str, Any]:
     """Who answers in its place, what it costs (USD per million tokens) and who says so, and how much may be had."""
     name, own = model.target.provider, model.config
     provider = config.providers[name]
-    price = prices.price_of(_kind(name, provider), provider.address(name), model.target.model, own.price)
+    price = prices.price_of(
+        _kind(name, provider), provider.address(name), model.target.model, own.price, model.price
+    )
     return {
         "fallbacks": own.fallbacks,
         "price": price.per_million(time.time()),
@@ -34,6 +44,40 @@ def terms(config: Config, model: Model) -> dict[str, Any]:
         "provider_limits": _limits(provider),
         "budget": _written(own.budget),
         "max_request_length": own.max_request_length,
+    }
+
+
+def thinks(model: Model) -> dict[str, Any]:
+    """How thinking is asked for, and how hard it may be."""
+    rules = model.target.rules
+    return {"thinking": tuple(sorted(rules.thinking)), "efforts": rules.efforts}
+
+
+def listed(loaded: Loaded, model: Model) -> dict[str, Any]:
+    """What its provider's own list says of it being there; nothing where there is no list."""
+    shelf = shelf_of(loaded.config, loaded.lists, model.target.provider)
+    if not shelf.asked_s or shelf.absent:
+        return {}
+    found = shelf.listed(model.target.model)
+    if found is None:
+        return {"listed": f"not in the provider's list of {shelf.day}"}
+    state = "shut down" if found.gone else "yes"
+    return {"listed": state, **({"retires": found.retires} if found.retires else {})}
+
+
+def said_by(loaded: Loaded, index: int, model: Model) -> dict[str, str]:
+    """Who says each fact of the model at `index`: `config.yaml:12`, `provider's list, 2026-11-21`, `catalogue` and so on."""
+    day = shelf_of(loaded.config, loaded.lists, model.target.provider).day
+    shown = {OPERATOR: "", LIST: f"{LIST}, {day}" if day else LIST}
+
+    def source(key: str, who: str) -> str:
+        place = loaded.origin(("models", index, key)).rpartition("/")[2] if who == OPERATOR else ""
+        # What is inherited stands at the model that this one is made from.
+        return place if place != DEFAULT and place not in OFFERED else shown.get(who) or who
+
+    return {
+        key: ", ".join(source(key, who) or f"from {model.preset.parent}" for who in whose)
+        for key, whose in model.sources.items()
     }
 
 
