@@ -8,7 +8,7 @@ from the facts.
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
@@ -106,7 +106,7 @@ class Model:
     target: Target
     preset: Preset = NOTHING_ADDED
     price: Price | None = None
-    sources: Sources = MappingProxyType({})
+    sources: Sources = field(default_factory=dict)
 
 
 def facts_for(kind: str, model_id: str) -> Facts:
@@ -169,7 +169,8 @@ def complete(
     """
     known = known_of(facts_for(kind, config.upstream), listed)
     facts, sources = known.facts, dict(known.sources)
-    sources |= dict.fromkeys(config.model_fields_set & sources.keys(), (OPERATOR,))
+    own = (key for key in config.model_fields_set & sources.keys() if getattr(config, key) not in {None, ""})
+    sources |= dict.fromkeys(own, (OPERATOR,))
     context_length = config.context_length or facts.context_length
     is_guess = sources["max_tokens"] == (ASSUMED,)
     guess = default_max_tokens if is_guess and default_max_tokens else facts.max_output_tokens

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -47,7 +46,7 @@ class Shelf:
         error: Why.
     """
 
-    models: Mapping[str, Entry] = MappingProxyType({})
+    models: Mapping[str, Entry] = field(default_factory=dict)
     asked_s: float = 0.0
     absent: bool = False
     failures: int = 0
@@ -82,7 +81,7 @@ class Lists:
         fault: Why it could not be used; empty: it could, or there is none.
     """
 
-    shelves: Mapping[str, Shelf] = MappingProxyType({})
+    shelves: Mapping[str, Shelf] = field(default_factory=dict)
     fault: str = ""
 
     def of(self, name: str, kind: str, address: str | None) -> Shelf:

@@ -214,7 +214,11 @@ def test_when_all_models_are_disabled_stderr_says_so(run):
 def test_one_model_is_shown_by_any_of_its_names(run, file):
     text = run("models", "show", "QUICK:latest", "--config", file).stdout
     facts = dict(line.split(maxsplit=1) for line in text.splitlines() if len(line.split()) > 1)
-    assert (facts["name"], facts["context_length"], facts["enabled"]) == ("fast:latest", "1000", "yes")
+    assert (facts["name"], facts["context_length"], facts["enabled"]) == (
+        "fast:latest",
+        "1000  (config.yaml:2)",
+        "yes",
+    )
     assert json.loads(run("models", "show", "fast", "--json", "--config", file).stdout)["aliases"] == [
         "quick"
     ]
