@@ -186,7 +186,7 @@ def _entry(model: Listed) -> Entry:
         "able": dict(model.able),
         "accepts": None if model.accepts is None else sorted(model.accepts),
         "thinking": None if model.thinking is None else sorted(model.thinking),
-        "efforts": model.efforts,
+        "efforts": None if model.efforts is None else list(model.efforts),
         "schema": model.schema,
         "price": model.price and model.price.model_dump(mode="json", exclude_none=True),
         "retires": model.retires,

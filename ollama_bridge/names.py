@@ -106,6 +106,7 @@ def normalise_name(name: str) -> str:
     return parse_name(name).shortest
 
 
+@lru_cache(maxsize=8192)
 def fitted(model_id: str, under: str = "") -> str:
     """A name made of what a provider calls a model; the same for the same id, and valid whatever it is.
 

@@ -303,7 +303,8 @@ def _properties(entry: Entry, said: Said) -> None:
     properties = entry.get("properties")
     if not isinstance(properties, list):
         return
-    told = {one.get("property_id"): one.get("value") for one in properties if isinstance(one, dict)}
+    pairs = ((one.get("property_id"), one.get("value")) for one in properties if isinstance(one, dict))
+    told = {key: value for key, value in pairs if isinstance(key, str) and isinstance(value, str)}
     if (size := _tokens(told.get("context_window"))) is not None:
         said["context_length"] = size
     for key, ours in _ABLE.items():

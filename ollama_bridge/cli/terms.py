@@ -8,7 +8,7 @@ from ollama_bridge import prices
 from ollama_bridge.allowances import Budget, Rates
 from ollama_bridge.catalog import Model, ModelConfig, complete, facts_kind
 from ollama_bridge.config import Config
-from ollama_bridge.config.file import DEFAULT, OFFERED, Loaded
+from ollama_bridge.config.file import Loaded
 from ollama_bridge.config.offering import shelf_of
 from ollama_bridge.config.sections import Provider
 from ollama_bridge.lineage import folded
@@ -68,17 +68,18 @@ def listed(loaded: Loaded, model: Model) -> dict[str, Any]:
 def said_by(loaded: Loaded, index: int, model: Model) -> dict[str, str]:
     """Who says each fact of the model at `index`: `config.yaml:12`, `provider's list, 2026-11-21`, `catalogue` and so on."""
     day = shelf_of(loaded.config, loaded.lists, model.target.provider).day
-    shown = {OPERATOR: "", LIST: f"{LIST}, {day}" if day else LIST}
 
     def source(key: str, who: str) -> str:
-        place = loaded.origin(("models", index, key)).rpartition("/")[2] if who == OPERATOR else ""
-        # What is inherited stands at the model that this one is made from.
-        return place if place != DEFAULT and place not in OFFERED else shown.get(who) or who
+        if who == LIST:
+            return f"{LIST}, {day}"
+        if who != OPERATOR:
+            return who
+        written = {one for place in loaded.origins if place[:2] == ("models", index) for one in place[2:]}
+        if model.preset.parent and key not in written:
+            return f"from {model.preset.parent}"
+        return loaded.origin(("models", index, key)).rpartition("/")[2]
 
-    return {
-        key: ", ".join(source(key, who) or f"from {model.preset.parent}" for who in whose)
-        for key, whose in model.sources.items()
-    }
+    return {key: ", ".join(source(key, who) for who in whose) for key, whose in model.sources.items()}
 
 
 def unpayable(config: Config) -> list[str]:

@@ -328,7 +328,7 @@ class _Assembly:
             if any(one.name in parents for one in catalogue_models(kind, kind))
         }
         implied: dict[str, Any] = {name: {} for name in sorted(named & IMPLICIT_PROVIDERS)}
-        self._data["providers"] = {**implied, **providers} or {"demo": {}}
+        self._data["providers"] = {**providers, **implied, **providers} or {"demo": {}}
 
     def _put(self, place: KeyPath, value: object, origin: str) -> None:
         """Set one value; where the file has something else than a mapping above it, validation will say so."""
