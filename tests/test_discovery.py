@@ -22,6 +22,7 @@ from ollama_bridge.errors import UpstreamUnreachable
 from ollama_bridge.facts import Listed
 from ollama_bridge.lists import Lists, Shelf, to_entries
 from running import ask
+from scripted import until
 from upstream import Script, Upstream, sse
 
 JSON = {"content-type": "application/json"}
@@ -105,15 +106,17 @@ def test_another_address_is_another_provider(cache):
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
-        b"\x00" * 100,
-        b'{"version":1,"providers":{"a":',
-        b'{"version":99,"providers":{}}',
-        b"[]",
-        b"null",
-        b"3",
-    ]
-    + [b'{"version":1,"providers":{"a":{"models":{"m":3}}}}', b'{"version":1,"providers":[1]}'],
+        *(
+            b"",
+            b"\x00" * 100,
+            b'{"version":1,"providers":{"a":',
+            b'{"version":99,"providers":{}}',
+            b"[]",
+            b"null",
+            b"3",
+        ),
+        *(b'{"version":1,"providers":{"a":{"models":{"m":3}}}}', b'{"version":1,"providers":[1]}'),
+    ],
 )
 def test_a_file_that_makes_no_sense_is_as_none(cache, config, content):
     """It is said once, and everything else works on."""
@@ -228,16 +231,16 @@ async def test_only_who_is_wanted_is_asked(cache, config):
 async def test_of_several_processes_one_asks(cache, config):
     """The others look again when it should be done, and find it done."""
     clock, told, given = Clock(), Told("m"), config()
-    go_on, models = asyncio.Event(), told.models
+    began, go_on, models = asyncio.Event(), asyncio.Event(), told.models
 
     async def held():
+        began.set()
         await go_on.wait()
         return await models()
 
     told.models = held
     first = asyncio.create_task(rounds(cache, clock).round(given, {"acme": told}))
-    while not (cache.parent / ".asking.lock").exists():
-        await asyncio.sleep(0)
+    await began.wait()
     other = rounds(cache, clock)
     assert await other.round(given, {"acme": told}) == 15
     go_on.set()
@@ -308,7 +311,7 @@ class Serving:
         return [model["name"] for model in got.json["models"]]
 
     async def until(self, *wanted):
-        while await self.names() != list(wanted):  # the test's own timeout ends it
+        while await self.names() != list(wanted):  # noqa: ASYNC110 - a client polls as well
             await asyncio.sleep(0.05)
 
 
@@ -356,8 +359,7 @@ async def test_clients_bring_a_hidden_model_by_pulling_it_and_hide_one_by_removi
         text = f"discovery: {{new_models: disabled}}\nproviders: {{acme: {{kind: openai, base_url: '{upstream.url}', api_key: none}}}}\n"
         source = _source(tmp_path, text)
         async with Serving(source) as serving:
-            while not source.load(hidden=True).config.models:
-                await asyncio.sleep(0.05)
+            await until(lambda: source.load(hidden=True).config.models)
             assert await serving.names() == []
             for name in ("meta/llama:free", "acme/b"):
                 got = await ask(serving.daemon.url, "POST", "/api/pull", {"model": name, "stream": False})

@@ -56,7 +56,8 @@ def can_answer(written: Config, name: str) -> bool:
     """Whether a provider has a key, or needs none: others would only offer errors."""
     provider = written.providers[name]
     kind = provider.kind or name
-    return bool(provider.api_key) or kind in KEYLESS_KINDS or _is_elsewhere(written, name)
+    is_own = ":" in kind  # a class of the operator's, who knows what it needs
+    return bool(provider.api_key) or kind in KEYLESS_KINDS or is_own or _is_elsewhere(written, name)
 
 
 def shelf_of(written: Config, lists: Lists, name: str) -> Shelf:
