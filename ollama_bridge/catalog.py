@@ -1,21 +1,22 @@
 """What is known about models, and how an operator describes one.
 
 `Facts` are ours: context lengths, capabilities, and the `Rules` by which one upstream model differs from
-its neighbours. A `ModelConfig` is the operator's: what it leaves out is filled in from the facts.
+its neighbours. A `ModelConfig` is the operator's: what it leaves out is filled in from what its provider lists, and else
+from the facts.
 """
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from ollama_bridge.allowances import Budget, ModelSize, Price, Rate, Task
+from ollama_bridge.allowances import Price
 from ollama_bridge.backends.vendors import VENDORS, vendor_kind
 from ollama_bridge.catalog_data import (
     CATALOG,
@@ -29,9 +30,11 @@ from ollama_bridge.catalog_data import (
     UNKNOWN,
 )
 from ollama_bridge.chat import Capability, Message, Rules, Target
-from ollama_bridge.facts import Facts
-from ollama_bridge.names import normalise_name, offered_name
+from ollama_bridge.facts import Facts, Listed
+from ollama_bridge.modelconfig import ModelConfig
+from ollama_bridge.names import fitted, normalise_name
 from ollama_bridge.presets import NOTHING_ADDED, Preset
+from ollama_bridge.truth import ASSUMED, OPERATOR, Sources, known_of
 
 __all__ = [
     "CATALOG",
@@ -45,9 +48,11 @@ __all__ = [
     "complete",
     "facts_for",
     "facts_kind",
+    "known_ids",
     "recognised",
     "renamed",
     "standing_for",
+    "undated",
 ]
 
 COMPATIBLE: Final = "compatible"
@@ -68,87 +73,6 @@ _DATE: Final = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$")
 _AFTER_LETTERS: Final = re.compile(r"[^a-z].*")
 
 
-class FirstMessage(BaseModel):
-    """A message with which every conversation with a model begins."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    role: Literal["system", "user", "assistant"]
-    content: str = Field(repr=False)
-
-
-class ModelConfig(BaseModel):
-    """One model as clients see it; everything but `name` and `backend`, or `from`, may be left to the catalogue.
-
-    Args:
-        name: What clients see and ask for; valid by Ollama's grammar, with or without a tag.
-        display_name: For people, in lists.
-        from_: In the file `from`: another model, by its name, that this one is made from. Instead of a backend.
-        backend: A key of `providers`.
-        backend_model: The model as the provider knows it; default: `name`.
-        family: Groups models in clients, and is the prefix of the keys in `model_info`.
-        description: For people.
-        context_length: Tokens of prompt and answer together.
-        max_tokens: Most tokens of one answer.
-        capabilities: What clients may switch on: completion, tools, vision, thinking, insert, embedding.
-        enabled: Whether clients see it.
-        aliases: Other names it answers to.
-        fallbacks: Models that answer when it cannot, in order.
-        priority: Which of several models is chosen first; the lowest.
-        model_size: Whether it is one of those that `small` or `big` stands for.
-        tasks: For which `auto:<task>` it may be chosen; None: for all that it is able to do.
-        requests_per_minute: In any minute; also per hour and day, and tokens per minute.
-        max_request_length: Most characters of a question.
-        price: None: from the price table.
-        budget: Of this model alone.
-        resume: Whether an answer that breaks off is continued; None: where that is known to work.
-        prompt_cache: Whether parts of the prompt are marked for the provider's cache; None: where it pays; false
-            takes clients' own marks away as well.
-        chunk_size: Words a line for this model; None: as `streaming.chunk_size` says.
-        delay_ms: Milliseconds between lines for this model; None: as `streaming.delay_ms` says.
-        system: System prompt of conversations that bring none.
-        parameters: Generation options, by Ollama's names, where the client does not set them.
-        messages: How every conversation begins.
-        template: How a prompt is worded: see `templates`.
-        license: Shown to clients.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
-
-    name: Annotated[str, Field(min_length=1)]
-    display_name: str = ""
-    from_: str = Field("", alias="from")
-    backend: str = ""
-    backend_model: str = ""
-    family: str = ""
-    description: str = ""
-    context_length: PositiveInt | None = None
-    max_tokens: PositiveInt | None = None
-    capabilities: tuple[Capability, ...] | None = None
-    enabled: bool = True
-    aliases: tuple[str, ...] = ()
-    fallbacks: tuple[str, ...] = ()
-    priority: NonNegativeInt = 1
-    model_size: ModelSize | None = None
-    tasks: tuple[Task, ...] | None = None
-    requests_per_minute: Rate | None = None
-    requests_per_hour: Rate | None = None
-    requests_per_day: Rate | None = None
-    tokens_per_minute: Rate | None = None
-    max_request_length: PositiveInt | None = None
-    price: Price | None = None
-    budget: Budget | None = None
-    resume: bool | None = None
-    prompt_cache: bool | None = None
-    chunk_size: NonNegativeInt | None = None
-    delay_ms: NonNegativeInt | None = None
-    system: str = Field("", repr=False)
-    parameters: dict[str, Any] = Field(default_factory=dict, repr=False)
-    messages: tuple[FirstMessage, ...] = ()
-    template: str = Field("", repr=False)
-    license: str = Field("", repr=False)
-
-
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model as it is offered: the operator's configuration, completed from the facts.
@@ -166,6 +90,8 @@ class Model:
         modified_at: When the advertised facts last changed, with a zone.
         target: Who answers, and by which rules.
         preset: What it adds to every conversation.
+        price: What its provider's list says that it costs.
+        sources: Where each fact came from, by its key in the configuration.
     """
 
     config: ModelConfig
@@ -180,6 +106,8 @@ class Model:
     modified_at: datetime
     target: Target
     preset: Preset = NOTHING_ADDED
+    price: Price | None = None
+    sources: Sources = field(default_factory=dict)
 
 
 def facts_for(kind: str, model_id: str) -> Facts:
@@ -226,35 +154,40 @@ def facts_kind(name: str, kind: str, base_url: str | None) -> str:
     return vendor or (COMPATIBLE if kind == "openai" and base_url is not None and name != kind else kind)
 
 
-def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None = None) -> Model:
+def complete(
+    config: ModelConfig, *, kind: str, default_max_tokens: int | None = None, listed: Listed | None = None
+) -> Model:
     """Fill in what the operator left out.
 
     Args:
         config: What the operator wrote, or what the catalogue wrote for them, with what it inherits (`lineage`).
         kind: The kind of the provider that `config.backend` names.
         default_max_tokens: `DEFAULT_MAX_TOKENS`: goes before a mere guess of the catalogue.
+        listed: What the provider's own list says of it.
 
     Raises:
         InvalidName: The name is not one by Ollama's grammar.
     """
-    upstream = config.backend_model or config.name.removesuffix(":latest")
-    facts = facts_for(kind, upstream)
+    known = known_of(facts_for(kind, config.upstream), listed)
+    facts, sources = known.facts, dict(known.sources)
+    own = (key for key in config.model_fields_set & sources.keys() if getattr(config, key) not in {None, ""})
+    sources |= dict.fromkeys(own, (OPERATOR,))
     context_length = config.context_length or facts.context_length
-    guess = facts.max_output_tokens if facts.known else default_max_tokens or facts.max_output_tokens
+    is_guess = sources["max_tokens"] == (ASSUMED,)
+    guess = default_max_tokens if is_guess and default_max_tokens else facts.max_output_tokens
     max_output_tokens = config.max_tokens or min(guess, context_length)
-    asked = facts.capabilities if config.capabilities is None else config.capabilities
-    able = frozenset(asked)
+    able = frozenset(facts.capabilities if config.capabilities is None else config.capabilities)
     name = normalise_name(config.name)
     target = Target(
         config.backend,
-        upstream,
+        config.upstream,
         max_output_tokens,
         able,
         facts.rules,
         context_length,
         name,
         config.prompt_cache,
-        facts.context_length if facts.known else None,
+        known.window,
     )
     return _signed(
         Model(
@@ -270,8 +203,21 @@ def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None =
             modified_at=CATALOGUE_DATE,
             target=target,
             preset=_preset(config),
+            price=listed.price if listed else None,
+            sources=sources,
         )
     )
+
+
+@lru_cache(maxsize=64)
+def known_ids(kind: str) -> Mapping[str, bool]:
+    """The ids of the models that a provider of this kind has a row for, and whether each is offered."""
+    return MappingProxyType({facts.id: facts.offered for facts in _rows(kind)})
+
+
+def undated(model_id: str) -> str:
+    """The id without the date of one version."""
+    return _DATE.sub("", model_id)
 
 
 def catalogue_models(kind: str, backend_name: str) -> tuple[ModelConfig, ...]:
@@ -280,9 +226,9 @@ def catalogue_models(kind: str, backend_name: str) -> tuple[ModelConfig, ...]:
     Two providers of one kind would offer the same names; so one that is not called after its kind puts its own
     name in front: `work/claude-opus-5-5`.
     """
-    prefix = "" if backend_name == kind else f"{backend_name.replace('.', '-')}/"
+    under = "" if backend_name == kind else backend_name
     return tuple(
-        ModelConfig(name=offered_name(facts.id, prefix), backend=backend_name, backend_model=facts.id)
+        ModelConfig(name=fitted(facts.id, under), backend=backend_name, backend_model=facts.id)
         for facts in _rows(kind)
         if facts.offered
     )

@@ -23,6 +23,7 @@ from aiohttp import web
 from ollama_bridge.backends import scrub_environment
 from ollama_bridge.config import API_KEY_VARIABLES, Config, Server
 from ollama_bridge.config.making import Change
+from ollama_bridge.discovery import Discovery
 from ollama_bridge.errors import BridgeError
 from ollama_bridge.gateway import Gateway, assemble
 from ollama_bridge.listening import bind
@@ -49,6 +50,7 @@ def serve(
     watched: Sequence[Path],
     change: Callable[[Change], object] | None = None,
     worker: Path | None = None,
+    lists: Path | None = None,
 ) -> None:
     """Serve until told to stop.
 
@@ -57,11 +59,12 @@ def serve(
         watched: The files it comes from; a change of one of them is a reload.
         change: Changes the file, whole or not at all; None: there is no file.
         worker: As in `Daemon`.
+        lists: As in `Daemon`.
 
     Raises:
         ConfigError: The configuration cannot be used, or the port is taken.
     """
-    daemon = Daemon(load, watched, change=change, owns_process=True, worker=worker)
+    daemon = Daemon(load, watched, change=change, owns_process=True, worker=worker, lists=lists)
     config = load()
     scrub_environment(keep_proxies=any(provider.proxy for provider in config.providers.values()))
     with asyncio.Runner(loop_factory=_event_loop()) as runner:
@@ -88,6 +91,7 @@ class Daemon:
         owns_process: Whether nothing else runs in this process, so that its garbage collector is ours to tune.
         worker: Of one of several processes that share the port: where the others find it (`siblings`); its standard
             input ends with the one that started it.
+        lists: Where providers' lists of models are kept; None: they are not asked for any.
     """
 
     def __init__(
@@ -98,7 +102,9 @@ class Daemon:
         change: Callable[[Change], object] | None = None,
         owns_process: bool = False,
         worker: Path | None = None,
+        lists: Path | None = None,
     ) -> None:
+        self._discovery = Discovery(lists) if lists else None
         self._owns_process = owns_process
         answers = {
             "take over": self._taken_over,
@@ -117,6 +123,8 @@ class Daemon:
         self._door: Door
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
+        self._warmed = asyncio.Event()
+        self._has_changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._retiring: asyncio.Task[None] | None = None
         self.started = asyncio.Event()
@@ -225,6 +233,8 @@ class Daemon:
     def _announce(self, config: Config) -> None:
         self._spawn(self._warm())
         self._spawn(self._watch())
+        if self._discovery is not None:
+            self._spawn(self._discover(self._discovery))
         self._spawn(watchdog())
         log.info("listening", url=self.url, models=len(self._gateway.registry.models()))
         if {provider.kind or name for name, provider in config.providers.items()} == {"demo"}:
@@ -260,6 +270,7 @@ class Daemon:
             await gateway.warm()
         except Exception as exc:  # noqa: BLE001 - the first request will say it to somebody who asked
             log.warning("a provider could not be loaded", error=str(exc))
+        self._warmed.set()
         if self._owns_process:
             # A full collection over three SDKs stops the loop for a quarter of a second: out of its sight.
             gc.freeze()
@@ -267,6 +278,11 @@ class Daemon:
             # visible part of a burst's cost.
             gc.set_threshold(50_000, 20, 50)
             gc.enable()
+
+    async def _discover(self, discovery: Discovery) -> None:
+        """Ask providers for their models, once nothing else is to be loaded; what they add comes in by `_watch`."""
+        await self._warmed.wait()
+        await discovery.forever(lambda: (self._config, self._gateway), self._has_changed)
 
     async def _watch(self) -> None:
         """Take over changes of the configuration, and say so when it cannot be used."""
@@ -299,6 +315,7 @@ class Daemon:
                 )
                 self._door = replace(_door(new), checks_host=self._door.checks_host)
                 self._config = new
+                self._has_changed.set()
                 self._retiring = asyncio.create_task(_retire(before, self._gateway, behind=self._retiring))
                 self._spawn(self._warm())
                 log.info("configuration taken over", models=len(self._gateway.registry.models()))

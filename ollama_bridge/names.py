@@ -14,6 +14,7 @@ tag that ends in `-cloud` would make a real Ollama ask ollama.com; here they are
 such a name is found if the operator offers it, and unknown otherwise.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +28,10 @@ DEFAULT_TAG: Final = "latest"
 
 _HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}")
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")
+_UNFIT: Final = re.compile(r"[^A-Za-z0-9_.-]+")
+_LONGEST_PART: Final = 72  # of 80
+_FOLDERS: Final = frozenset({"", "@cf", "@hf", "accounts", "models", "publishers"})
+"""Parts of providers' ids that tell nothing of the model: `accounts/fireworks/models/x`, `@cf/meta/x`."""
 _PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
 
@@ -60,17 +65,6 @@ class Name:
     def key(self) -> str:
         """What to look a model up by: names differ only in more than case."""
         return self.shortest.lower()
-
-
-def offered_name(model_id: str, prefix: str = "") -> str:
-    """What clients call a model: its id, or the last part of one that is longer than a name can be.
-
-    Args:
-        model_id: As the provider knows it: `openai/gpt-oss-120b`, `@cf/meta/llama-4`, `accounts/fireworks/models/glm`.
-        prefix: Put in front, such as `work/`.
-    """
-    owner, _, last = model_id.rpartition("/")
-    return prefix + last if prefix or (owner and not _NAMESPACE.fullmatch(owner)) else model_id
 
 
 @lru_cache(maxsize=4096)
@@ -110,6 +104,44 @@ def normalise_name(name: str) -> str:
         InvalidName: As `parse_name`.
     """
     return parse_name(name).shortest
+
+
+@lru_cache(maxsize=8192)
+def fitted(model_id: str, under: str = "") -> str:
+    """A name made of what a provider calls a model; the same for the same id, and valid whatever it is.
+
+        fitted("@cf/meta/llama-3.1-8b")                   'meta/llama-3.1-8b'
+        fitted("accounts/fireworks/models/x")             'fireworks/x'
+        fitted("deepseek/deepseek-r1:free", "openrouter") 'openrouter/deepseek/deepseek-r1:free'
+
+    Args:
+        model_id: Any text.
+        under: What to put in front: the provider's key in the configuration, any text too.
+    """
+    parts = [part for part in model_id.strip().split("/") if part not in _FOLDERS]
+    last = parts.pop() if parts else ""
+    model, _, tag = last.rpartition(":")
+    model, tag = (model, _fit(tag)) if model and _fit(tag) else (last, "")
+    if tag.lower() in {"local", "latest"}:  # `x:local` is `x`, which may be another model
+        model, tag = f"{model}-{tag}" if tag.lower() == "local" else model, ""
+    above = [_fit(part).replace(".", "-") for part in parts[-1:]]
+    front = [_fit(under).replace(".", "-")] if under else []
+    if above and above == front:  # `fireworks/x` of the provider `fireworks`
+        above = []
+    path = "/".join([*filter(None, (*front, *above)), _fit(model) or f"model-{_mark(model_id)}"])
+    name = f"{path}:{tag}" if tag else path
+    # Clients take `…-cloud` for a model of ollama.com.
+    return f"{name[: -len('cloud')]}hosted" if name.lower().endswith(("-cloud", ":cloud")) else name
+
+
+def _fit(part: str) -> str:
+    """Of the letters that a part of a name may have; what was longer is told apart by a mark at its end."""
+    fit = _UNFIT.sub("-", part).strip("-.")
+    return fit if len(fit) <= _LONGEST_PART else f"{fit[: _LONGEST_PART - 9]}-{_mark(part)}"
+
+
+def _mark(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def _without_source(name: str) -> str:

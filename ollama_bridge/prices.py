@@ -1,7 +1,7 @@
 """What a call costs, in whole nano-dollars. Pure.
 
-Who says it, in this order: the operator (`models[].price`); that it runs on this machine or network; the price
-list of the package `genai-prices`; a few rows of ours for models newer than that list. Else nobody knows.
+Who says it, in this order: the operator (`models[].price`); the provider's own list of models; that it runs on this
+machine or network; the price list of the package `genai-prices`; a few rows of ours for models newer than that list. Else nobody knows.
 
 The package's own calculation takes a third of a millisecond a call. So its prices are turned into a `Tariff` once,
 and a test holds what that comes to equal to the package's own.
@@ -182,7 +182,7 @@ class Found:
 
     Args:
         quote: What it costs.
-        said_by: Who says it: `models[].price`, `genai-prices`, `ollama-bridge` (a row of ours), or `free`: it runs on
+        said_by: Who says it: `models[].price`, `provider's list`, `genai-prices`, `ollama-bridge` (a row of ours), or `free`: it runs on
             this machine or network; empty: nobody.
     """
 
@@ -196,16 +196,24 @@ class Found:
         return {key: getattr(tariff.steps[0][1], key) / _PER_USD_PER_MILLION for key in Price.model_fields}
 
 
-def price_of(kind: str, base_url: str | None, model_id: str, price: Price | None) -> Found:
-    """What a target costs, and who says so; arguments as for `told` and `look_up`."""
-    quote = told(kind, price) or look_up(kind, base_url, model_id)
-    if price is not None:
-        return Found(quote, "models[].price")
+def price_of(
+    kind: str, base_url: str | None, model_id: str, price: Price | None, listed: Price | None = None
+) -> Found:
+    """What a target costs, and who says so; arguments as for `told` and `look_up`, and what its provider's list says."""
+    quote = told(kind, price or listed) or look_up(kind, base_url, model_id)
+    if price or listed:
+        return Found(quote, "models[].price" if price else "provider's list")
     if quote is _unknown:
         return Found(quote, "")
     if quote is _free:
         return Found(quote, "free")
     return Found(quote, "genai-prices" if isinstance(quote, _Timetable) else "ollama-bridge")
+
+
+def window_of(kind: str, base_url: str | None, model_id: str) -> int | None:
+    """Tokens that a model reads, by the same list; for a thread, and arguments as for `look_up`. None: it does not say."""
+    model = _found(model_id, kind if kind in _LISTED_KINDS else None, base_url)
+    return model.context_window if model else None
 
 
 def is_near(base_url: str) -> bool:
@@ -228,13 +236,18 @@ def _unknown(_: float) -> None:
 
 
 def _listed(model_id: str, provider: str | None, base_url: str | None) -> Quote | None:
+    model = _found(model_id, provider, base_url)
+    return _Timetable(model) if model else None
+
+
+def _found(model_id: str, provider: str | None, base_url: str | None) -> "ModelInfo | None":
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - 230 ms, in a thread
 
     try:
         _, model = get_snapshot().find_provider_model(model_id, None, provider, base_url)
     except LookupError:
         return None
-    return _Timetable(model)
+    return model
 
 
 def _newer(model_id: str) -> Quote | None:

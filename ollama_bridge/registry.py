@@ -16,6 +16,7 @@ from ollama_bridge.chat import (
     EmbedRequest,
     Reply,
 )
+from ollama_bridge.discovered import other_name
 from ollama_bridge.errors import ConfigError, ModelNotFound
 from ollama_bridge.lineage import folded, key_of
 from ollama_bridge.names import InvalidName, parse_name
@@ -216,6 +217,10 @@ class _Index:
             same = next((model for model in enabled if model.target.model == model_id), None)
             if same is not None:
                 answering.setdefault(parse_name(name).key, same)  # what has that very name goes first
+        for model in enabled:
+            # Also by the one of `model` and `provider/model` that lists do not show, unless it is another's.
+            if (key := key_of(other_name(model.config))) and key not in own:
+                answering.setdefault(key, model)
         stand_ins = tuple(
             model
             for model in (choice.among(enabled) if choice else ())

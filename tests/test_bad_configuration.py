@@ -119,7 +119,7 @@ def check(file):
 def test_the_configuration_that_is_spoiled_below_is_fine(file):
     done = check(file)
     assert (done.returncode, done.stdout) == (0, "")
-    assert "is fine: 3 models of demo, acme" in done.stderr
+    assert "is fine: 3 models of acme, demo" in done.stderr
 
 
 @pytest.mark.parametrize(("good", "bad", "said"), BAD.values(), ids=BAD)

@@ -25,6 +25,7 @@ CHAT = next(wire for wire in WIRES if wire.name == "chat")
 def priced(wire, url, *, output=10, **extra):
     config = wire.config(url, **extra)
     config["models"][0]["price"] = {"input": 0, "output": output}
+    config["discovery"] = {"enabled": False}  # every request counts
     return config
 
 

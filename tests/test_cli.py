@@ -67,6 +67,7 @@ def test_the_grammar():
         "models add",
         "models alias",
         "models disable",
+        "models discover",
         "models enable",
         "models forget",
         "models list",
@@ -214,7 +215,11 @@ def test_when_all_models_are_disabled_stderr_says_so(run):
 def test_one_model_is_shown_by_any_of_its_names(run, file):
     text = run("models", "show", "QUICK:latest", "--config", file).stdout
     facts = dict(line.split(maxsplit=1) for line in text.splitlines() if len(line.split()) > 1)
-    assert (facts["name"], facts["context_length"], facts["enabled"]) == ("fast:latest", "1000", "yes")
+    assert (facts["name"], facts["context_length"], facts["enabled"]) == (
+        "fast:latest",
+        "1000  (config.yaml:2)",
+        "yes",
+    )
     assert json.loads(run("models", "show", "fast", "--json", "--config", file).stdout)["aliases"] == [
         "quick"
     ]
@@ -409,13 +414,13 @@ def test_serve_hands_the_daemon_what_it_needs_to_load_again(run, file, monkeypat
     """Flags stay in force over later changes of the file, and of the environment."""
     daemon = types.ModuleType("ollama_bridge.daemon")
     served = []
-    daemon.serve = lambda load, watched, change: served.extend([load, watched, change])
+    daemon.serve = lambda load, watched, change, worker, lists: served.extend([load, watched, change, lists])
     monkeypatch.setitem(sys.modules, "ollama_bridge.daemon", daemon)
     monkeypatch.setattr(ollama_bridge, "daemon", daemon, raising=False)
     flags = ("--host", "::1", "--port", 0, "--chunk-size", 2, "--delay-ms", 0, "--log-level", "ERROR")
     run("serve", *flags, "--config", file, OPENAI_API_KEY=KEY, STREAMING_DELAY_MS="5")
-    load, watched, change = served
-    assert watched == (file, file.with_name(".env"))
+    load, watched, change, lists = served
+    assert watched == (file, file.with_name(".env"), lists)
     change(lambda draft: draft.set_enabled("hidden", enabled=True))
     assert "enabled: true" in file.read_text()
     file.write_text("server: {port: 7, drain_s: 3}\n")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_bridge.catalog import ModelConfig
+from ollama_bridge.config import Config
 from ollama_bridge.config.file import Source
 from ollama_bridge.config.instead import instead_faults
 from ollama_bridge.errors import ConfigError
@@ -64,6 +65,6 @@ def test_circles_of_any_size_are_found_and_nothing_else_is(ways):
     for _ in ways:
         reached = [to.union(*(reached[way] for way in to)) for to in reached]
     circular = [index for index, to in enumerate(reached) if index in to]
-    refused = [place for place, _ in instead_faults({}, models, models)]
+    refused = [place for place, _ in instead_faults(Config(), models, models)]
     assert sorted({index for _, index, _, _ in refused}) == circular
     assert refused == sorted(refused), "the first one is told"

@@ -344,20 +344,20 @@ async def test_a_client_that_leaves_does_not_undo_what_it_asked_for(path, monkey
 
     began, go_on = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    replace = edit._replace
+    replace = edit.replace
 
     def slow(*args):
         asyncio.run_coroutine_threadsafe(_meet(began, go_on), loop).result()
         replace(*args)
 
     async with managed(path, FILE) as daemon:
-        monkeypatch.setattr(edit, "_replace", slow)
+        monkeypatch.setattr(edit, "replace", slow)
         _, writer = await connect(daemon.url)
         writer.write(request(daemon.url, "POST", "/api/copy", {"source": "one", "destination": "two"}))
         await began.wait()
         writer.close()
         await writer.wait_closed()
-        monkeypatch.setattr(edit, "_replace", replace)
+        monkeypatch.setattr(edit, "replace", replace)
         after = asyncio.create_task(
             ask(daemon.url, "POST", "/api/copy", {"source": "one", "destination": "three"})
         )

@@ -227,7 +227,7 @@ def test_what_a_provider_offers_by_itself(kind):
         facts.id for facts in CATALOG[kind] if facts.offered
     ] * 2
     assert found.resolve(f"my-work/{work[0].backend_model}").target.provider == "my.work"
-    assert catalogue_models("groq", "groq") == ()
+    assert catalogue_models("lmstudio", "lmstudio") == ()
 
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -1,7 +1,7 @@
 """Claude, through the official SDK's `post` (`providers.md` §7.8): its auth and errors, without its typed chunks."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from typing import Any, Final
 
@@ -9,13 +9,14 @@ import anthropic
 import structlog
 from anthropic import AsyncAnthropic, AsyncStream
 
-from ollama_bridge.backends import ProviderSettings, anthropic_cache, whole
+from ollama_bridge.backends import ProviderSettings, anthropic_cache, listing, whole
 from ollama_bridge.backends.anthropic_failures import AnthropicFailures
 from ollama_bridge.backends.anthropic_request import Prepared, prepare
 from ollama_bridge.backends.anthropic_stream import Reader
 from ollama_bridge.backends.anthropic_turn import continued
 from ollama_bridge.backends.anthropic_words import ANTHROPIC_ERROR_TYPES
 from ollama_bridge.backends.bursts import read_all, told
+from ollama_bridge.backends.listing_facts import anthropic_entry
 from ollama_bridge.backends.prefix_tracker import Plan, PrefixTracker
 from ollama_bridge.backends.sdk import (
     REHEARSAL_URL,
@@ -30,6 +31,7 @@ from ollama_bridge.backends.sdk import (
 )
 from ollama_bridge.chat import ChatRequest, Reply
 from ollama_bridge.events import Usage
+from ollama_bridge.facts import Listed
 from ollama_bridge.repairs import mend
 
 log = structlog.get_logger(__name__)
@@ -137,6 +139,25 @@ class AnthropicBackend:
                 options={"headers": other_key(self._settings, request.key), "max_retries": 0},
             )
             return int(counted["input_tokens"])
+
+    async def models(self) -> Sequence[Listed] | None:
+        """What it has; see `facts.Lister`."""
+        url = self._url.removesuffix("messages") + "models?limit=1000"
+        with self._failures.mapped(""):
+            return await listing.listed(self._get, [url], self._failures, anthropic_entry)
+
+    async def _get(self, url: str) -> tuple[str, bytes]:
+        with self._failures.mapped(""):
+            stream = await self._client.get(
+                url,
+                cast_to=object,
+                stream=True,
+                stream_cls=AsyncStream[object],
+                options={"max_retries": 0},
+            )
+            async with stream:
+                kind = stream.response.headers.get("content-type", "")
+                return kind, await listing.bounded(stream.response.aiter_bytes(), self._failures)
 
     async def warm(self) -> None:
         """Pay the first call's costs; the transport answers it, no network is touched."""

@@ -141,7 +141,14 @@ def never_empty(inputs: Sequence[str]) -> list[str]:
     return [text or " " for text in inputs]
 
 
-async def whole_reply(chunks: AsyncIterable[bytes], failures: Failures, model: str) -> bytes:
+async def whole_reply(
+    chunks: AsyncIterable[bytes],
+    failures: Failures,
+    model: str,
+    *,
+    most_bytes: int = MAX_REPLY_BYTES,
+    remedy: str = ": ask for fewer embeddings at once",
+) -> bytes:
     """The body of a reply.
 
     Raises:
@@ -150,10 +157,8 @@ async def whole_reply(chunks: AsyncIterable[bytes], failures: Failures, model: s
     body = bytearray()
     async for chunk in chunks:
         body += chunk
-        if len(body) > MAX_REPLY_BYTES:
-            raise failures.broken(
-                "sent a reply that is too large: ask for fewer embeddings at once", model, retryable=False
-            )
+        if len(body) > most_bytes:
+            raise failures.broken(f"sent a reply that is too large{remedy}", model, retryable=False)
     return bytes(body)
 
 

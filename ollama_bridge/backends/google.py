@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import logging
 import urllib.parse
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -23,15 +23,17 @@ import structlog
 from google import genai
 from google.genai import types
 
-from ollama_bridge.backends import ProviderSettings, framing, google_embed, whole
+from ollama_bridge.backends import ProviderSettings, framing, google_embed, listing, whole
 from ollama_bridge.backends.bursts import bursts, told
 from ollama_bridge.backends.embedding import embed_in_parts, read_reply, whole_reply
 from ollama_bridge.backends.google_failures import ERROR_STATUSES, SDK_ERRORS, GoogleFailures
 from ollama_bridge.backends.google_params import build
 from ollama_bridge.backends.google_stream import GenerateReader
+from ollama_bridge.backends.listing_facts import google_entry
 from ollama_bridge.backends.sdk import TLS, USER_AGENT, encode, neutral_environment, other_key
 from ollama_bridge.backends.session import client_session
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Reply
+from ollama_bridge.facts import Listed
 from ollama_bridge.repairs import mend
 from ollama_bridge.tokens import estimate_tokens
 
@@ -45,6 +47,9 @@ SDK_MINOR: Final = "3.4."
 
 DEFAULT_BASE_URL: Final = "https://generativelanguage.googleapis.com"
 _API_VERSION: Final = "v1beta"  # the SDK's own default, v1, knows no `*-latest` models
+
+_PAGE_SIZE: Final = 1000  # the most there is, and more than it has
+_LIST: Final = f"models?pageSize={_PAGE_SIZE}"
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
 """Beside those that the client has from the start."""
@@ -122,6 +127,12 @@ class GoogleBackend:
         with failures.mapped(model):
             kind, reply = await path.embeddings(model, encode(body), self._key(request))
             return await read_reply(google_embed.read, reply, kind, request, failures)
+
+    async def models(self) -> Sequence[Listed] | None:
+        """What it has; see `facts.Lister`."""
+        path = await self._open(ChatRequest(""))
+        with self._failures.mapped(""):
+            return await listing.listed(path.models, [_LIST], self._failures, google_entry)
 
     async def warm(self) -> None:
         """Make the client, which takes tens of milliseconds. Without a key there is nothing to warm."""
@@ -234,6 +245,17 @@ class LowerPath:
         """Ask `:batchEmbedContents`, and read all of the reply: its content type, and its body."""
         return await self._whole(f"{_path(model)}:batchEmbedContents", body, model, headers)
 
+    async def models(self, path: str) -> tuple[str, bytes]:
+        """A page of the list of models: its content type, and its body."""
+        request = self._api._build_request("get", path, {})  # noqa: SLF001
+        with self._failures.mapped(""):
+            answer = await self._api._async_request(request, None, stream=True)  # noqa: SLF001
+        response = cast("aiohttp.ClientResponse", answer.response_stream)
+        try:
+            return response.content_type, await listing.bounded(response.content.iter_any(), self._failures)
+        finally:
+            response.close()  # nothing to do when it was read to its end
+
     async def _whole(
         self, path: str, body: bytes, model: str, headers: Mapping[str, str]
     ) -> tuple[str, bytes]:
@@ -282,6 +304,12 @@ class TypedPath:
             model=_model_path(model), contents="replaced by extra_body", config=config
         )
         return "application/json", reply.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+    async def models(self, _path: str) -> tuple[str, bytes]:
+        """The list of models, in the wire's names; which path to ask for the SDK knows."""
+        pager = await self._client.aio.models.list(config={"page_size": _PAGE_SIZE, "query_base": True})
+        found = [model.model_dump(mode="json", by_alias=True, exclude_none=True) for model in pager.page]
+        return "application/json", encode({"models": found})
 
     async def _read(
         self, model: str, body: bytes, headers: Mapping[str, str], arrived: asyncio.Queue[Any]

@@ -6,12 +6,13 @@ configured: `LazyProvider` is what the gateway holds, `warm()` is what the daemo
 
 import asyncio
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 from ollama_bridge.backends import ProviderSettings, location
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Provider, Reply
 from ollama_bridge.errors import InvalidRequest, UpstreamRejected
+from ollama_bridge.facts import Listed
 from ollama_bridge.tokens import estimate_tokens
 
 
@@ -58,6 +59,14 @@ class LazyProvider:
             return estimate_tokens(request.messages, request.tools)
         counted: int = await count(request)
         return counted
+
+    async def models(self) -> Sequence[Listed] | None:
+        """Load if need be, then ask which models it has; a kind of provider that cannot be asked has no list."""
+        models = getattr(await self._provider(), "models", None)
+        if models is None:
+            return None
+        listed: Sequence[Listed] | None = await models()
+        return listed
 
     async def warm(self) -> None:
         """Import, construct, and pay first-use costs."""

@@ -12,10 +12,11 @@ import aiohttp
 import orjson
 import structlog
 
-from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.backends import ProviderSettings, listing
 from ollama_bridge.backends.bursts import bursts
 from ollama_bridge.backends.embedding import Limits, embed_in_parts, read_reply, whole_reply
 from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.listing_facts import openai_entry
 from ollama_bridge.backends.sdk import USER_AGENT, encode, other_key
 from ollama_bridge.backends.session import client_session
 from ollama_bridge.backends.tool_choice import AUTO
@@ -31,6 +32,7 @@ from ollama_bridge.events import (
     ToolCall,
     Usage,
 )
+from ollama_bridge.facts import Listed
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:11434"
 
@@ -96,6 +98,17 @@ class OllamaBackend:
             finally:
                 response.close()  # nothing to do when it was read to its end
             return await read_reply(_read_embeddings, body, response.content_type, request, self._failures)
+
+    async def models(self) -> Sequence[Listed] | None:
+        """What it has; see `facts.Lister`."""
+        with self._failures.mapped(""):
+            return await listing.listed(self._tags, [self._url + "/tags"], self._failures, openai_entry)
+
+    async def _tags(self, url: str) -> tuple[str, bytes]:
+        async with self._session.get(url, headers=self._headers) as response:
+            if response.status != 200:
+                raise await self._refusal(response, "")
+            return response.content_type, await listing.bounded(response.content.iter_any(), self._failures)
 
     async def warm(self) -> None:
         """Nothing to pay."""

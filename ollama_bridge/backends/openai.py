@@ -3,7 +3,7 @@
 Which API is asked, Chat Completions or Responses, the provider's settings say, or else each model's rules.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -15,6 +15,7 @@ import structlog
 from ollama_bridge.backends import (
     ProviderSettings,
     fim,
+    listing,
     openai_chat,
     openai_embeddings,
     openai_fim,
@@ -26,6 +27,7 @@ from ollama_bridge.backends.dialect import OPENAI, PLAIN
 from ollama_bridge.backends.embedding import embed_in_parts, read_reply, whole_reply
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.framing import DONE, Whole
+from ollama_bridge.backends.listing_facts import openai_entry
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.backends.responses_stream import ResponsesReader
 from ollama_bridge.backends.sdk import (
@@ -40,11 +42,12 @@ from ollama_bridge.backends.sdk import (
     settle,
 )
 from ollama_bridge.backends.stopwords import StopWords
-from ollama_bridge.backends.vendors import vendor_of
+from ollama_bridge.backends.vendors import vendor_kind, vendor_of
 from ollama_bridge.backends.verdicts import ERROR_TYPES, NO_CREDIT, Meaning
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, Reply
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import Event
+from ollama_bridge.facts import Listed
 from ollama_bridge.history import CONTINUE, repair
 from ollama_bridge.repairs import mend
 from ollama_bridge.tokens import estimate_tokens
@@ -244,6 +247,26 @@ class OpenAIBackend:
                 kind = stream.response.headers.get("content-type", "")
                 reply = await whole_reply(stream.response.aiter_bytes(), failures, model)
             return await read_reply(openai_embeddings.read, reply, kind, request, failures)
+
+    async def models(self) -> Sequence[Listed] | None:
+        """What it has; see `facts.Lister`."""
+        vendor = vendor_kind(self._settings.kind, self._settings.base_url)
+        with self._failures.mapped(""):
+            urls = listing.places(vendor, self._url)
+            return await listing.listed(self._get, urls, self._failures, openai_entry)
+
+    async def _get(self, url: str) -> tuple[str, bytes]:
+        with self._failures.mapped(""):
+            stream = await self._client.get(
+                url,
+                cast_to=object,
+                stream=True,
+                stream_cls=openai.AsyncStream[object],
+                options={"headers": self._headers_of(0), "max_retries": 0},
+            )
+            async with stream:
+                kind = stream.response.headers.get("content-type", "")
+                return kind, await listing.bounded(stream.response.aiter_bytes(), self._failures)
 
     async def warm(self) -> None:
         """Go once through all of the SDK that a request goes through, without a network."""

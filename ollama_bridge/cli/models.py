@@ -9,7 +9,7 @@ import orjson
 from ollama_bridge.catalog import Model, ModelConfig
 from ollama_bridge.cli import listing
 from ollama_bridge.cli.options import config_options, source
-from ollama_bridge.cli.terms import learned, terms
+from ollama_bridge.cli.terms import learned, listed, said_by, terms, thinks
 from ollama_bridge.config.file import find
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.lessons import forget, learned_path
@@ -61,15 +61,20 @@ def show_model(ctx: click.Context, name: str, as_json: bool) -> None:
     \b
         $ ollama-bridge models show demo
     """
-    config = source(ctx).load().config
-    model = config.completed()[find(config, name)[0]]
-    facts = {**_facts(model), **terms(config, model), "learned": learned(model)}
+    loaded = source(ctx).load(hidden=True)
+    config = loaded.config
+    index, _ = find(config, name)
+    model = config.completed()[index]
+    sources = said_by(loaded, index, model)
+    facts = {**_facts(model), **thinks(model), **terms(config, model), **listed(loaded, model)}
+    facts["learned"] = learned(model)
     if as_json:
-        click.echo(orjson.dumps(facts))
+        click.echo(orjson.dumps({**facts, "sources": sources}))
         return
     width = max(map(len, facts))
     for key, value in facts.items():
-        click.echo(f"{key:{width}}  {_cell(value)}".rstrip())
+        said = f"  ({sources[key]})" if key in sources else ""
+        click.echo(f"{key:{width}}  {_cell(value)}{said}".rstrip())
 
 
 @models.command("enable")
@@ -96,6 +101,23 @@ def disable_models(ctx: click.Context, names: Sequence[str]) -> None:
         $ ollama-bridge models disable demo
     """
     _switch(ctx, names, enabled=False)
+
+
+@models.command("discover")
+@click.argument("providers", nargs=-1, metavar="[PROVIDER…]")
+@config_options
+@json_option
+@click.pass_context
+def discover_models(ctx: click.Context, providers: Sequence[str], as_json: bool) -> None:
+    """Ask providers which models they have, and keep what they say; a running daemon follows within a second.
+
+    \b
+        $ ollama-bridge models discover
+        $ ollama-bridge models discover --json | jq -r '.new[]'
+    """
+    from ollama_bridge.cli.discover import discover  # noqa: PLC0415 - it asks, which takes an event loop
+
+    ctx.exit(discover(source(ctx), providers, as_json=as_json))
 
 
 @models.command("add")
@@ -190,7 +212,7 @@ def _switch(ctx: click.Context, names: Sequence[str], *, enabled: bool) -> None:
 
 
 def _list(ctx: click.Context, *, as_json: bool, show_all: bool) -> None:
-    config = source(ctx).load().config
+    config = source(ctx).load(hidden=show_all).config
     rows = [_facts(model) for model in config.completed() if model.config.enabled or show_all]
     if as_json:
         for row in rows:

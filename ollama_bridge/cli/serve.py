@@ -72,7 +72,7 @@ def serve(ctx: click.Context, /, **given: object) -> None:
 
         edit.apply(where, wanted)
 
-    daemon.serve(load, where.files, change, *([Path(worker)] if worker else []))
+    daemon.serve(load, where.files, change, Path(worker) if worker else None, where.lists_file)
 
 
 def _flags(given: Mapping[str, object]) -> "Flags":

@@ -3,6 +3,7 @@
 fields  sections  schema    values, sections, and the whole configuration, frozen
 yaml  faults  example       what a line of the file says; what is wrong with it; a commented file to start from
 instead                     whether those who are named to answer instead exist: fallbacks, and cheaper models
+offering                    what providers offer without being told
 file  splice                flags, environment and file become one configuration; a change of some bytes of it
 draft  making               a file with changes that nobody sees yet; what `ollama create` and its like do to it
 edit                        `models enable`, `models add` and every other change: whole or not at all
@@ -13,6 +14,7 @@ from ollama_bridge.config.schema import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, C
 from ollama_bridge.config.sections import (
     Breaker,
     Cache,
+    Discovery,
     Ledger,
     Provider,
     Reasoning,
@@ -28,6 +30,7 @@ __all__ = [
     "Breaker",
     "Cache",
     "Config",
+    "Discovery",
     "KeyPath",
     "Ledger",
     "LogLevel",

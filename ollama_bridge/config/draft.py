@@ -5,7 +5,7 @@ from copy import deepcopy
 from typing import Any, Final
 
 from ollama_bridge.catalog import ModelConfig
-from ollama_bridge.config.file import CATALOGUE, Source, find
+from ollama_bridge.config.file import OFFERED, Source, find
 from ollama_bridge.config.splice import Splice
 from ollama_bridge.config.yaml import read
 from ollama_bridge.errors import ConfigError
@@ -31,7 +31,7 @@ class Draft:
         self._source = source
         self._label = str(source.path)
         text = source.text()
-        self.loaded = source.parse(text)
+        self.loaded = source.parse(text, hidden=True)
         self.text = HEADER if text is None else text
         self.changed = False
         self._said: Any = read(self.text, self._label, None).data or {}
@@ -91,7 +91,7 @@ class Draft:
 
     def is_catalogues(self, index: int) -> bool:
         """Whether the model at `index` is in no file."""
-        return self.loaded.origins.get(("models", index)) == CATALOGUE
+        return self.loaded.origins.get(("models", index)) in OFFERED
 
     def _take(self, text: str, meant: Mapping[str, Any]) -> None:
         try:
@@ -101,7 +101,7 @@ class Draft:
         if _without_no_models(said or {}) != _without_no_models(meant):
             raise ConfigError(f"{self._label}: is laid out too cleverly for this command; edit it by hand")
         try:
-            self.loaded = self._source.parse(text)
+            self.loaded = self._source.parse(text, hidden=True)
         except ConfigError as exc:  # the file was fine before: it is the fault of who asked for the change
             raise ConfigError(str(exc), status=400) from None
         self.text, self._said = text, said or {}

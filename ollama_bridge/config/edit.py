@@ -12,8 +12,6 @@ A model of the catalogue that is not in the file gets an entry there, which says
 """
 
 import os
-import stat
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,7 @@ from ollama_bridge.config import making
 from ollama_bridge.config.draft import Draft
 from ollama_bridge.config.file import Loaded, Source
 from ollama_bridge.errors import ConfigError
+from ollama_bridge.wholefile import locked, replace
 
 LOCK_TIMEOUT_S: Final = 10.0
 
@@ -74,7 +73,7 @@ def write(path: Path, text: str) -> None:
     target = Path(os.path.realpath(path))
     try:
         with _locked(target):
-            _replace(target, text)
+            replace(target, text.encode())
     except OSError as exc:
         raise _unwritten(path, exc) from exc
 
@@ -109,7 +108,7 @@ def apply(source: Source, change: making.Change) -> Loaded:
             draft = Draft(source)
             change(draft)
             if draft.changed:
-                _replace(target, draft.text)
+                replace(target, draft.text.encode())
             return draft.loaded
     except OSError as exc:
         raise _unwritten(source.path, exc) from exc
@@ -117,61 +116,13 @@ def apply(source: Source, change: making.Change) -> Loaded:
 
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout  # noqa: PLC0415 - 0.1 s that commands which only read need not pay
-
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=LOCK_TIMEOUT_S)
     try:
-        lock.acquire()
-    except Timeout:
+        with locked(target, within_s=LOCK_TIMEOUT_S):
+            yield
+    except TimeoutError:
         raise ConfigError(
             f"{target}: another command has been changing it for {LOCK_TIMEOUT_S:g} s; try again"
         ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _replace(target: Path, text: str) -> None:
-    prefix, suffix = f".{target.name}.", ".tmp"
-    # We hold the lock: whatever lies here was left by an edit that was killed.
-    for stale in target.parent.glob(f"{prefix}*{suffix}"):
-        stale.unlink(missing_ok=True)
-    was = target.stat() if target.exists() else None
-    if was is not None and not os.access(target, os.W_OK):
-        raise PermissionError(None, "the file is read-only")
-    handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=target.parent)
-    beside = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            if was is not None:
-                _adopt(handle, was)
-            file.write(text)
-            file.flush()
-            os.fsync(handle)
-        beside.replace(target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    _flush_folder(target.parent)
-
-
-def _adopt(handle: int, was: os.stat_result) -> None:
-    """Owner and mode of the file that is replaced; the owner first, for a change of owner clears bits of the mode."""
-    now = os.fstat(handle)
-    if (now.st_uid, now.st_gid) != (was.st_uid, was.st_gid):
-        os.fchown(handle, was.st_uid, was.st_gid)
-    os.fchmod(handle, stat.S_IMODE(was.st_mode))
-
-
-def _flush_folder(folder: Path) -> None:
-    """Without this the rename itself may be lost in a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _unwritten(path: Path, exc: OSError) -> ConfigError:

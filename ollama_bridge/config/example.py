@@ -78,6 +78,11 @@ routing:                       # `small`, `big`, and `auto:<task>`: models that 
   # auto: true
   # listed: false              # whether clients see them in lists
 
+discovery:                     # models that providers list by themselves: `ollama-bridge models discover`
+  # enabled: true              # ask them, in the background
+  # refresh_h: 24              # hours after which they are asked again
+  # new_models: enabled        # or disabled; default: enabled where a provider has few
+
 # clients: {laptop: a-key-of-your-own} # keys as in server.api_keys, with names for the ledger
 # state: redis://127.0.0.1:6379/0      # shared by several instances; default: this machine. REDIS_ADDR
 # default_max_tokens: 8192     # most tokens of an answer where nothing else says it. DEFAULT_MAX_TOKENS
@@ -100,6 +105,10 @@ providers:
   #   proxy: false                         # whether HTTPS_PROXY is obeyed
   #   headers: {X-Team: editors}
   #   account: 0123456789abcdef            # of vendors whose address holds it
+  #   discover: true                       # ask it for its models; default: discovery.enabled
+  #   new_models: disabled                 # instead of discovery.new_models
+  #   include: ["qwen*", "deepseek/*"]     # ids that clients see, and no others
+  #   exclude: ["*-preview"]               # ids that they do not
   #   requests_per_minute: 50              # also requests_per_hour, requests_per_day, tokens_per_minute
   #   requests_per_hour: 1000
   #   requests_per_day: 10000

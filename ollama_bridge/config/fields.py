@@ -136,6 +136,10 @@ Host: TypeAlias = Annotated[str, AfterValidator(_bare_host)]
 Origins: TypeAlias = Annotated[
     tuple[Annotated[str, AfterValidator(_usable_origin)], ...], BeforeValidator(_origin_list)
 ]
+Patterns: TypeAlias = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_origin_list)
+]
+"""Of names, with `*` and `?`; text with commas will do."""
 StoreUrl: TypeAlias = Annotated[str, AfterValidator(_store_url)]
 Milliseconds: TypeAlias = Annotated[int, Field(ge=0, le=60_000)]
 LogLevel: TypeAlias = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]

@@ -10,7 +10,7 @@ still find them when it loads again.
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,9 +21,14 @@ from ollama_bridge.backends.vendors import VENDORS
 from ollama_bridge.catalog import ModelConfig, catalogue_models
 from ollama_bridge.config.faults import faults, suggestion
 from ollama_bridge.config.instead import instead_faults
-from ollama_bridge.config.schema import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, KEYLESS_KINDS, Config, KeyPath
+from ollama_bridge.config.offering import offered, parents, told
+from ollama_bridge.config.schema import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, Config, KeyPath
+from ollama_bridge.discovered import other_name
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.lineage import BrokenLineage, folded, key_of, places
+from ollama_bridge.lists import NO_LISTS, Lists
+from ollama_bridge.lists import default_path as default_lists
+from ollama_bridge.lists import read as lists_of
 from ollama_bridge.masking import mask
 from ollama_bridge.names import parse_name
 
@@ -33,6 +38,9 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "config.yaml"
 DEFAULT: Final = "default"
 CATALOGUE: Final = "catalogue"
+LISTED: Final = "provider's list"
+OFFERED: Final = frozenset({CATALOGUE, LISTED})
+"""Origins of models that stand in no file."""
 
 VARIABLES: Final[Mapping[str, KeyPath]] = {
     "PORT": ("server", "port"),
@@ -72,10 +80,12 @@ class Loaded:
 
     Args:
         origins: By place; `origin` knows how to read it.
+        lists: What the providers said of their models.
     """
 
     config: Config
     origins: Mapping[KeyPath, str]
+    lists: Lists = NO_LISTS
 
     def origin(self, path: KeyPath) -> str:
         """Where the value at `path` came from.
@@ -99,6 +109,7 @@ class Source:
         env_file: Instead of the `.env` beside the file; must exist.
         environ: The process's environment, as it was when the process started.
         flags: What the command line says.
+        lists: The file with the providers' lists of models; None: in the user's own cache folder.
     """
 
     path: Path
@@ -106,14 +117,27 @@ class Source:
     env_file: Path | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
     flags: Flags = field(default_factory=dict)
+    lists: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """What is read, whether it exists or not: who follows changes watches these."""
-        return self.path, self.env_file or self.path.with_name(".env")
+        return self.path, self._env_file, self.lists_file
 
-    def load(self) -> Loaded:
+    @property
+    def lists_file(self) -> Path:
+        """Where the providers' lists of models are kept."""
+        return self.lists or default_lists()
+
+    @property
+    def _env_file(self) -> Path:
+        return self.env_file or self.path.with_name(".env")
+
+    def load(self, *, hidden: bool = False) -> Loaded:
         """Read everything anew.
+
+        Args:
+            hidden: Whether also all models that providers list and that clients do not see: hundreds, perhaps.
 
         Raises:
             ConfigError: It cannot be used; the message names file, line and key, or the variable.
@@ -121,23 +145,23 @@ class Source:
         text = self.text()
         if text is None and self.required:
             raise ConfigError(f"{self.path}: no such file; `ollama-bridge config init` writes one")
-        return self.parse(text)
+        return self.parse(text, hidden=hidden)
 
     def text(self) -> str | None:
         """The file as it stands, line endings included; None when there is none."""
         return _read_text(self.path)
 
-    def parse(self, text: str | None) -> Loaded:
-        """The configuration if the file held `text`."""
+    def parse(self, text: str | None, *, hidden: bool = False) -> Loaded:
+        """The configuration if the file held `text`; `hidden` as for `load`."""
         environ, names = self._environment()
         tree = _tree(text, str(self.path), environ) if text else None
         if tree is not None and not isinstance(tree.data, dict | None):
             raise ConfigError(f"{self.path}:1: must hold keys with values, as in 'server: {{port: 11434}}'")
-        return _Assembly(self, tree, environ, names).loaded()
+        return _Assembly(self, tree, environ, names, hidden=hidden).loaded()
 
     def _environment(self) -> tuple[dict[str, str], dict[str, str]]:
         """Name to value, and name to what errors and origins call it."""
-        _, file = self.files
+        file = self._env_file
         text = _read_text(file)
         if text is None and self.env_file:
             raise ConfigError(f"{file}: no such file")
@@ -178,7 +202,11 @@ def find(config: Config, name: str) -> tuple[int, ModelConfig]:
     Raises:
         ConfigError: There is none; the message names the nearest.
     """
-    index = places(config.models).get(key_of(name))
+    key = key_of(name)
+    index = places(config.models).get(key)
+    if index is None:
+        others = (at for at, model in enumerate(config.models) if key and key_of(other_name(model)) == key)
+        index = next(others, None)
     if index is None:
         known = [spelling for model in config.models for spelling in (model.name, *model.aliases)]
         raise ConfigError(f"model '{name}' not found{suggestion(name, known)}")
@@ -189,9 +217,16 @@ class _Assembly:
     """Puts flags over environment over file, then adds what the catalogue offers."""
 
     def __init__(
-        self, source: Source, tree: "Tree | None", environ: Mapping[str, str], names: Mapping[str, str]
+        self,
+        source: Source,
+        tree: "Tree | None",
+        environ: Mapping[str, str],
+        names: Mapping[str, str],
+        *,
+        hidden: bool,
     ) -> None:
         self._source = source
+        self._hidden = hidden
         self._lines = tree.lines if tree else {}
         self._expanded = tree.expanded if tree else set()
         self._environ = environ
@@ -206,19 +241,22 @@ class _Assembly:
             self._put(place, value, flag)
         self._imply_providers()
         written = self._validated()
-        offered = tuple(_offered(written))
-        offered += tuple(_parents(written, offered))
-        first = len(written.models)
-        self._origins.update({("models", first + number): CATALOGUE for number in range(len(offered))})
-        models = written.models + offered
+        lists = lists_of(self._source.lists_file)
+        offers = tuple(offered(written, lists, hidden=self._hidden))
+        added = tuple(offer.config for offer in offers)
+        origins = [LISTED if offer.from_list else CATALOGUE for offer in offers]
+        added += tuple(parents(written, added))
+        places = enumerate((*origins, *(CATALOGUE for _ in added[len(origins) :])), start=len(written.models))
+        self._origins.update({("models", place): origin for place, origin in places})
+        models = written.models + added
         try:
             whole = folded(models)
         except BrokenLineage as exc:
             _, origin = self._place(("models", exc.index, "from"))
             raise ConfigError(f"{origin}: {exc}") from None
-        for place, message in instead_faults(written.budgets, models, whole):
+        for place, message in instead_faults(written, models, whole):
             raise ConfigError(mask(f"{self._place(place)[1]}: {message}"))
-        return Loaded(written.model_copy(update={"models": models}), self._origins)
+        return Loaded(written.offering(models, told(written, whole, lists)), self._origins, lists)
 
     def _take_variables(self) -> None:
         for name in VARIABLES:
@@ -272,7 +310,7 @@ class _Assembly:
             if any(one.name in parents for one in catalogue_models(kind, kind))
         }
         implied: dict[str, Any] = {name: {} for name in sorted(named & IMPLICIT_PROVIDERS)}
-        self._data["providers"] = {**implied, **providers} or {"demo": {}}
+        self._data["providers"] = {**providers, **implied, **providers} or {"demo": {}}
 
     def _put(self, place: KeyPath, value: object, origin: str) -> None:
         """Set one value; where the file has something else than a mapping above it, validation will say so."""
@@ -310,36 +348,6 @@ class _Assembly:
 
     def _is_expanded(self, path: KeyPath) -> bool:
         return any(place[: len(path)] == path for place in self._expanded)
-
-
-def _offered(written: Config) -> Iterator[ModelConfig]:
-    """What the catalogue adds: the models of each provider that can answer, less the names that are taken."""
-    taken = {_key(model.name) for model in written.models}
-    taken |= {_key(alias) for model in written.models if model.enabled for alias in model.aliases}
-    for name, provider in written.providers.items():
-        kind = provider.kind or name
-        # `acme: {kind: openai, base_url: …}` serves models of its own, not OpenAI's.
-        elsewhere = provider.base_url is not None and name != kind and kind not in VENDORS
-        if elsewhere or not (provider.api_key or kind in KEYLESS_KINDS):
-            continue
-        for model in catalogue_models(kind, name):
-            if (key := _key(model.name)) not in taken:
-                taken.add(key)
-                yield model
-
-
-def _parents(written: Config, offered: Iterable[ModelConfig]) -> Iterator[ModelConfig]:
-    """Hidden, what the catalogue has of providers without a key, if something is made from it.
-
-    A key that is taken away must not keep the daemon from starting.
-    """
-    models = (*written.models, *offered)
-    wanted = {key_of(model.from_) for model in written.models if model.from_} - places(models).keys()
-    for name, provider in written.providers.items():
-        for model in catalogue_models(provider.kind or name, name) if wanted else ():
-            if (key := _key(model.name)) in wanted:
-                wanted.discard(key)
-                yield model.model_copy(update={"enabled": False})
 
 
 def _key(name: str) -> str:

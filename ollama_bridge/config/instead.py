@@ -7,7 +7,8 @@ from ollama_bridge.allowances import Budget
 from ollama_bridge.backends import KINDS
 from ollama_bridge.catalog import ModelConfig, catalogue_models
 from ollama_bridge.config.faults import suggestion
-from ollama_bridge.config.schema import KeyPath
+from ollama_bridge.config.offering import says_who
+from ollama_bridge.config.schema import Config, KeyPath
 from ollama_bridge.lineage import key_of, places
 
 _Fault: TypeAlias = tuple[KeyPath, str]
@@ -16,27 +17,31 @@ _Named: TypeAlias = Sequence[Sequence[str]]
 
 
 def instead_faults(
-    budgets: Mapping[Literal["all", "key"], Budget],
+    written: Config,
     models: Sequence[ModelConfig],
     whole: Sequence[ModelConfig],
 ) -> Iterator[_Fault]:
     """What cannot be meant, and where it stands.
 
     Args:
-        budgets: Of all together, and of each client key.
+        written: What the operator wrote.
         models: All that there will be, enabled or not; the operator's first.
         whole: The same with what they inherit.
     """
     known = places(models)
-    yield from _fallback_faults(models, known)
-    yield from _budget_faults(budgets, known)
+    yield from _fallback_faults(written, models, known)
+    yield from _budget_faults(written.budgets, known)
     yield from _model_budget_faults(whole, known)
 
 
-def _fallback_faults(models: Sequence[ModelConfig], known: Mapping[str, int]) -> Iterator[_Fault]:
+def _fallback_faults(
+    written: Config, models: Sequence[ModelConfig], known: Mapping[str, int]
+) -> Iterator[_Fault]:
     named = [model.fallbacks for model in models]
     for index, number in _missing(named, known):
         name = named[index][number]
+        if says_who(written, name):  # a list that is gone must not keep the daemon from starting
+            continue
         spellings = (spelling for model in models for spelling in (model.name, *model.aliases))
         hint = _stands_for_others(name) or suggestion(name, [*spellings, *_offered()])
         message = f"model '{models[index].name}' falls back to '{name}', which does not exist{hint}"

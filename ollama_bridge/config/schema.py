@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import orjson
-from pydantic import BaseModel, Field, PositiveInt, model_validator
+from pydantic import BaseModel, Field, PositiveInt, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from ollama_bridge.allowances import Budget, Rates
@@ -21,6 +21,7 @@ from ollama_bridge.config.fields import Key, LogLevel, StoreUrl
 from ollama_bridge.config.sections import (
     Breaker,
     Cache,
+    Discovery,
     Ledger,
     Provider,
     Reasoning,
@@ -31,6 +32,7 @@ from ollama_bridge.config.sections import (
     Streaming,
 )
 from ollama_bridge.errors import ConfigError, InvalidRequest
+from ollama_bridge.facts import Listed
 from ollama_bridge.lineage import folded
 from ollama_bridge.names import InvalidName, parse_name
 from ollama_bridge.surfaces.ollama_options import read_options
@@ -87,6 +89,7 @@ class Config(Section):
         "cache": Cache,
         "ledger": Ledger,
         "routing": Routing,
+        "discovery": Discovery,
         "providers": Provider,
         "models": ModelConfig,
     }
@@ -101,12 +104,14 @@ class Config(Section):
     cache: Cache = Cache()
     ledger: Ledger = Ledger()
     routing: Routing = Routing()
+    discovery: Discovery = Discovery()
     clients: dict[str, Key] = Field(default_factory=dict)
     state: StoreUrl = ""
     providers: dict[str, Provider] = Field(default_factory=dict)
     models: tuple[ModelConfig, ...] = ()
     default_max_tokens: PositiveInt | None = None
     log_level: LogLevel = "info"
+    _listed: dict[tuple[str, str], Listed] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -121,6 +126,16 @@ class Config(Section):
         for path, message in self._faults():
             raise PydanticCustomError("config", "{message}", {"message": message, "path": path})
         return self
+
+    def listed(self, model: ModelConfig) -> Listed | None:
+        """What the provider's own list says of a model, whose backend is known (`lineage.folded`)."""
+        return self._listed.get((model.backend, model.upstream))
+
+    def offering(self, models: tuple[ModelConfig, ...], listed: Mapping[tuple[str, str], Listed]) -> "Config":
+        """The same with these models, and with what their providers say of them, by provider and id."""
+        config = self.model_copy(update={"models": models})
+        config._listed = dict(listed)  # noqa: SLF001 - of its own kind
+        return config
 
     @property
     def demands_keys(self) -> bool:
@@ -148,7 +163,12 @@ class Config(Section):
         """
         kinds = {name: provider.facts_kind(name) for name, provider in self.providers.items()}
         return [
-            complete(model, kind=kinds[model.backend], default_max_tokens=self.default_max_tokens)
+            complete(
+                model,
+                kind=kinds[model.backend],
+                default_max_tokens=self.default_max_tokens,
+                listed=self.listed(model),
+            )
             for model in folded(self.models)
         ]
 

@@ -18,7 +18,17 @@ from ollama_bridge.allowances import Rate
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.vendors import VENDORS
 from ollama_bridge.catalog import facts_kind
-from ollama_bridge.config.fields import ApiKeys, Host, HttpUrl, Milliseconds, Origins, UrlPart, reaches_others
+from ollama_bridge.config.fields import (
+    ApiKeys,
+    Host,
+    HttpUrl,
+    Milliseconds,
+    Origins,
+    Patterns,
+    UrlPart,
+    reaches_others,
+)
+from ollama_bridge.discovered import NewModels
 
 
 class Section(BaseModel):
@@ -172,6 +182,20 @@ class Routing(Section):
     listed: bool = False
 
 
+class Discovery(Section):
+    """Models that providers list by themselves.
+
+    Args:
+        enabled: Whether they are asked, in the background.
+        refresh_h: Hours after which they are asked again.
+        new_models: Whether clients see a model that is in no catalogue; None: where its provider has few.
+    """
+
+    enabled: bool = True
+    refresh_h: Annotated[float, Field(ge=0.1, le=10_000)] = 24.0
+    new_models: NewModels | None = None
+
+
 class Provider(Section):
     """One account at one provider.
 
@@ -186,6 +210,10 @@ class Provider(Section):
         proxy: Whether `HTTPS_PROXY` and its like are obeyed.
         headers: Added to every request; shown as masked as keys are.
         account: For vendors whose address holds it: see `backends.vendors`.
+        discover: Whether it is asked for its models; None: as `discovery.enabled` says.
+        new_models: As `discovery.new_models`, for its models.
+        include: Patterns of its ids: what fits is enabled, and nothing else of what it offers by itself.
+        exclude: Patterns of its ids that are not enabled.
         requests_per_minute: In any minute, by all its models together; also per hour and day, and tokens per minute.
     """
 
@@ -199,6 +227,10 @@ class Provider(Section):
     proxy: bool = False
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     account: UrlPart = ""
+    discover: bool | None = None
+    new_models: NewModels | None = None
+    include: Patterns = ()
+    exclude: Patterns = ()
     requests_per_minute: Rate | None = None
     requests_per_hour: Rate | None = None
     requests_per_day: Rate | None = None

@@ -96,7 +96,9 @@ class Book:
         """What a usual question and its answer cost, to compare models by; None: nobody knows, or not yet."""
         its = self._terms.get(model.name)
         quote = (
-            its.quote if its else prices.told(self._sellers[model.target.provider].kind, model.config.price)
+            its.quote
+            if its
+            else prices.told(self._sellers[model.target.provider].kind, model.config.price or model.price)
         )
         tariff = quote(time.time()) if quote else None
         return None if tariff is None else Decimal(tariff.most_nusd(*_USUAL))
@@ -112,7 +114,7 @@ class Book:
 
     async def _quote(self, model: Model) -> Quote:
         seller = self._sellers[model.target.provider]
-        told = prices.told(seller.kind, model.config.price)
+        told = prices.told(seller.kind, model.config.price or model.price)
         if told is not None:
             return told
         return await asyncio.to_thread(prices.look_up, seller.kind, seller.base_url, model.target.model)

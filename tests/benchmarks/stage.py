@@ -101,6 +101,7 @@ def bridge_config(upstream_url: str, wires: tuple[str, ...]) -> dict[str, Any]:
         "google": "gemini-2.5-flash",
     }
     return {
+        "discovery": {"enabled": False},  # what is measured is chat
         "providers": {wire: providers[wire] for wire in wires},
         "models": [
             {"name": f"bench-{wire}", "backend": wire, "backend_model": models[wire]} for wire in wires
