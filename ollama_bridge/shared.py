@@ -15,6 +15,7 @@ from ollama_bridge.policies.circuit_news import CircuitNews
 from ollama_bridge.policies.circuits import Circuits
 from ollama_bridge.policies.keyring import Keyrings
 from ollama_bridge.policies.till import Till
+from ollama_bridge.policies.turnstile import Gates
 from ollama_bridge.registry import Residency
 from ollama_bridge.sqlitefile import Limits
 from ollama_bridge.store.embedded import EmbeddedStore
@@ -47,6 +48,7 @@ class Shared:
         metrics: Sums of all calls.
         circuits: Which targets are left alone.
         keyrings: Whose turn it is among the keys of a provider, and which rest.
+        gates: Before providers that are asked no faster than they take it.
         link: To Redis, if there is one.
         store: What limits and budgets count in; None: nothing is limited, and nothing shared.
         till: What takes from it.
@@ -60,6 +62,7 @@ class Shared:
     metrics: Metrics = field(default_factory=Metrics)
     circuits: Circuits = field(default_factory=Circuits)
     keyrings: Keyrings = field(default_factory=Keyrings)
+    gates: Gates = field(default_factory=Gates)
     link: RedisLink | None = None
     store: Store | None = None
     till: Till | None = None
@@ -106,6 +109,7 @@ def opened(config: Config, before: Shared | None, *, siblings: bool = False) -> 
         metrics=before.metrics,
         circuits=circuits,
         keyrings=before.keyrings,
+        gates=before.gates,
         link=link,
         store=store,
         till=before.till if before.store is store else Till(store) if store else None,

@@ -3,10 +3,11 @@
 Which API is asked, Chat Completions or Responses, the provider's settings say, or else each model's rules.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 import httpx2
 import openai
@@ -35,7 +36,9 @@ from ollama_bridge.backends.sdk import (
     pin_loggers,
     settle,
 )
+from ollama_bridge.backends.sign_in import sign_in_for
 from ollama_bridge.backends.stopwords import StopWords
+from ollama_bridge.backends.vendors import Vendor, vendor_of
 from ollama_bridge.backends.verdicts import ERROR_TYPES, NO_CREDIT, Meaning
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, Reply
 from ollama_bridge.errors import InvalidRequest
@@ -44,6 +47,8 @@ from ollama_bridge.history import CONTINUE, repair
 from ollama_bridge.tokens import estimate_tokens
 
 log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
 
 DEFAULT_URL: Final = "https://api.openai.com/v1"
 
@@ -73,6 +78,9 @@ OPENAI_ERROR_TYPES: Final[Mapping[str, Meaning]] = {
     "engine_overloaded_error": 503,
 }
 """What an error's `code` or `type` means."""
+
+_NOBODY: Final = Vendor("", "")
+"""A vendor of whom nothing is known."""
 
 _NO_KEY: Final = "none"
 """How an operator says that a server wants no key; also what it is sent, as the SDK insists on one."""
@@ -104,6 +112,16 @@ class _Client(openai.AsyncOpenAI):
         return {}  # what machine this is concerns nobody
 
 
+class _SignedClient(_Client):
+    """For those who sign in another way: nothing of the SDK's own is added to each request's headers."""
+
+    def _auth_headers(self, security: Any) -> dict[str, str]:  # noqa: ARG002 - the SDK's
+        return {}
+
+    def _validate_headers(self, headers: Any, custom_headers: Any) -> None:
+        """They need no `Authorization`."""
+
+
 class OpenAIBackend:
     """One provider that speaks OpenAI's APIs.
 
@@ -117,17 +135,27 @@ class OpenAIBackend:
         keys = tuple(key for key in settings.api_keys if key and key.lower() != _NO_KEY)
         self._settings = settings = replace(settings, api_keys=keys)
         self._is_openai = _is_openai(settings.base_url)
+        self._vendor = vendor = vendor_of(settings.kind, settings.base_url) or _NOBODY
+        key_variable = next(iter(vendor.key_variables), "OPENAI_API_KEY")
+        http = http_client(settings)
+        self._sign_in = sign_in_for(vendor.sign_in, settings, key_variable, http)
+        self._wants_key = self._is_openai or (self._sign_in is not None and self._sign_in.needs_key)
         self._failures = Failures(
-            settings, DEFAULT_URL, "OPENAI_API_KEY", openai.OpenAIError, OPENAI_ERROR_TYPES
+            settings,
+            DEFAULT_URL,
+            key_variable,
+            openai.OpenAIError,
+            OPENAI_ERROR_TYPES,
+            secrets=self._sign_in.secrets if self._sign_in else tuple,
         )
         self._url = (settings.base_url or DEFAULT_URL).rstrip("/")
         # Without this the SDK would send OPENAI_ORG_ID and OPENAI_CUSTOM_HEADERS to whoever base_url is.
         with neutral_environment():
-            self._client = _Client(
-                api_key=keys[0] if keys else _NO_KEY,
+            self._client = (_SignedClient if self._sign_in else _Client)(
+                api_key=keys[0] if keys and self._sign_in is None else _NO_KEY,
                 base_url=self._url,
                 max_retries=0,  # the retry policy owns retrying
-                http_client=http_client(settings),
+                http_client=http,
             )
         self._headers: dict[str, str] = {
             "User-Agent": USER_AGENT,
@@ -138,7 +166,7 @@ class OpenAIBackend:
     async def chat(self, request: ChatRequest) -> Reply:
         """Stream the reply; see `chat.Backend`."""
         model = request.target.model
-        if self._is_openai:
+        if self._wants_key:
             self._failures.key(request)
         url, api, prepared, turn = self._asked(request)
         content = encode(prepared.body)
@@ -197,20 +225,28 @@ class OpenAIBackend:
         api = _APIS[self._settings.api or request.target.rules.api]
         messages = conversation(request)
         prepared = api.prepare(request, messages, is_openai=self._is_openai)
-        return self._url + api.path, api, prepared, len(messages)
+        if (rewrite := self._vendor.dialect.rewrite) is not None:
+            rewrite(prepared.body, prepared.dropped)
+        return self._endpoint(api.path, model), api, prepared, len(messages)
+
+    def _endpoint(self, path: str, model: str) -> str:
+        route = self._vendor.route
+        return (
+            self._url + path if route is None else route(self._url, path, model, self._settings.api_version)
+        )
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Embed all inputs; see `chat.Embedder`."""
-        if self._is_openai:
+        if self._wants_key:
             self._failures.key(request)
         limits = openai_embeddings.OPENAI_LIMITS if self._is_openai else openai_embeddings.VENDOR_LIMITS
-        return await embed_in_parts(request, limits, self._embed_part)
+        return await embed_in_parts(request, limits, self._embed_part, at_once=self._settings.at_once)
 
     async def _embed_part(self, request: EmbedRequest) -> Embeddings:
         model = request.target.model
         content = encode(openai_embeddings.to_body(request, is_openai=self._is_openai))
         with self._failures.mapped(model):
-            stream = await self._post(self._url + "/embeddings", content, request.key)
+            stream = await self._post(self._endpoint("/embeddings", model), content, request.key)
             async with stream:
                 kind = stream.response.headers.get("content-type", "")
                 body = await whole_reply(stream.response.aiter_bytes(), self._failures, model)
@@ -218,28 +254,45 @@ class OpenAIBackend:
 
     async def warm(self) -> None:
         """Go once through all of the SDK that a request goes through, without a network."""
-        stream = await self._post(REHEARSAL_URL, b"{}")
+        stream = await self._sent(REHEARSAL_URL, b"{}", self._headers)
         async with stream, aclosing(payloads(stream.response, self._failures, "")) as batches:
             async for _ in batches:
                 pass
 
     async def aclose(self) -> None:
         """Close all connections."""
+        if self._sign_in is not None:
+            await self._sign_in.aclose()
         await self._client.close()
 
     def _headers_of(self, key: int) -> dict[str, str]:
         return {**self._headers, **other_key(self._settings, key)} if key else self._headers
 
-    async def _post(self, path: str, content: bytes, key: int = 0) -> openai.AsyncStream[object]:
+    async def _signed(self, key: int, ask: Callable[[dict[str, str]], Awaitable[_T]]) -> _T:
+        """Ask with the headers of that key; once more with others, if they are refused and others can be had."""
+        if self._sign_in is None:
+            return await ask(self._headers_of(key))
+        signed = await self._sign_in.headers(key)
+        try:
+            return await ask({**self._headers, **signed})
+        except openai.AuthenticationError:
+            if not self._sign_in.refused(key, signed):
+                raise
+        return await ask({**self._headers, **await self._sign_in.headers(key)})
+
+    async def _post(self, url: str, content: bytes, key: int = 0) -> openai.AsyncStream[object]:
+        return await self._signed(key, partial(self._sent, url, content))
+
+    async def _sent(self, url: str, content: bytes, headers: dict[str, str]) -> openai.AsyncStream[object]:
         # The SDK's verb for endpoints it has no method for: its URL, key and errors, but neither its walk
         # through every message (80 ms in a long conversation) nor its typed chunks (130 us each).
         return await self._client.post(
-            path,
+            url,
             content=content,
             cast_to=object,
             stream=True,
             stream_cls=openai.AsyncStream[object],
-            options={"headers": self._headers_of(key), "max_retries": 0},
+            options={"headers": headers, "max_retries": 0},
         )
 
 

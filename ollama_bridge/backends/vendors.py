@@ -4,18 +4,28 @@ A row is a kind of provider, served by `backends.openai`. To add a vendor, add a
 and looks at URL, headers and body.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from string import Formatter
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
+from ollama_bridge.backends import azure, openai_functions
 from ollama_bridge.backends.dialect import Dialect
-from ollama_bridge.chat import Rules
-from ollama_bridge.facts import Facts
+from ollama_bridge.chat import Capability, Rules
+from ollama_bridge.facts import Facts, embedder
 
 _TEXT: Final = Rules()
+
+_CALLS: Final[tuple[Capability, ...]] = ("completion", "tools")
+
+_GIGACHAT: Final = Rules(
+    accepts=frozenset({"temperature", "top_p", "repeat_penalty"}),
+    thinking=frozenset(),
+    efforts=(),
+    schema=False,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,11 @@ class Vendor:
         models: What it offers without being told, the best choice first; and what is known of others.
         hosts: Beside that of `base_url`, at which it answers too.
         many: Whether it has hundreds of models, which would bury the others in a client's list.
+        sign_in: How it is told who asks: a key of `sign_in.SCHEMES`; empty: the key is a bearer.
+        route: The URL for one request, of base URL, path, model and API version; None: the path follows the base URL.
+        same_as: A kind of the catalogue whose models it has by the same names, and that are asked in the same way.
+        at_once: Most requests at a time with each key; 0: any number.
+        spacing_s: Least seconds between the beginnings of two.
     """
 
     title: str
@@ -45,6 +60,16 @@ class Vendor:
     models: tuple[Facts, ...] = ()
     hosts: tuple[str, ...] = ()
     many: bool = False
+    sign_in: str = ""
+    route: Callable[[str, str, str, str], str] | None = None
+    same_as: str = ""
+    at_once: int = 0
+    spacing_s: float = 0.0
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """Keys of its entry that are of use to it, of those that are of use to few."""
+        return frozenset({*self.needs, *self.variables})
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -66,6 +91,55 @@ VENDORS: Final[Mapping[str, Vendor]] = MappingProxyType(
             many=True,
         ),
         "lmstudio": Vendor("LM Studio", "http://127.0.0.1:1234/v1", keyless=True),
+        # https://developers.cloudflare.com/ai-gateway/usage/chat-completion/: models are `provider/model`, the key is
+        # that provider's, or none where the gateway keeps it.
+        "cloudflare-gateway": Vendor(
+            "Cloudflare AI Gateway",
+            "https://gateway.ai.cloudflare.com/v1/{account}/{gateway}/compat",
+            variables={"account": ("CLOUDFLARE_ACCOUNT_ID",), "gateway": ("CLOUDFLARE_GATEWAY_ID",)},
+            many=True,
+            sign_in="maybe",
+        ),
+        "azure": Vendor(
+            "Azure OpenAI",
+            "https://{account}.openai.azure.com",
+            ("AZURE_OPENAI_API_KEY",),
+            {
+                "account": ("AZURE_RESOURCE_NAME",),
+                "base_url": ("AZURE_OPENAI_ENDPOINT",),
+                "api_version": ("OPENAI_API_VERSION", "AZURE_OPENAI_API_VERSION"),
+            },
+            sign_in="api-key",
+            route=azure.route,
+            same_as="openai",
+        ),
+        "gigachat": Vendor(
+            "GigaChat",
+            "https://gigachat.devices.sberbank.ru/api/v1",
+            ("GIGACHAT_CREDENTIALS",),
+            {
+                "scope": ("GIGACHAT_SCOPE",),
+                "token_url": ("GIGACHAT_AUTH_URL",),
+                "ca_bundle": ("GIGACHAT_CA_BUNDLE_FILE",),
+            },
+            rules=_GIGACHAT,
+            dialect=Dialect(stream_options=False, rewrite=openai_functions.rewrite),
+            models=(
+                Facts("GigaChat-2-Max", "GigaChat 2 Max", "gigachat", 131_072, 8192, _CALLS, _GIGACHAT),
+                Facts("GigaChat-2-Pro", "GigaChat 2 Pro", "gigachat", 131_072, 8192, _CALLS, _GIGACHAT),
+                Facts("GigaChat-2", "GigaChat 2 Lite", "gigachat", 131_072, 8192, _CALLS, _GIGACHAT),
+                embedder("Embeddings", "GigaChat Embeddings", 512, 1024),
+                embedder("EmbeddingsGigaR", "GigaChat EmbeddingsGigaR", 4096, 2560, offered=False),
+            ),
+            hosts=("api.giga.chat",),
+            sign_in="gigachat",
+            at_once=1,
+            spacing_s=1.0,
+        ),
+        "zai": Vendor("Z.ai", "https://api.z.ai/api/paas/v4", ("ZAI_API_KEY",), sign_in="glm"),
+        "bigmodel": Vendor(
+            "Zhipu BigModel", "https://open.bigmodel.cn/api/paas/v4", ("GLM_API_KEY",), sign_in="glm"
+        ),
     }
 )
 """By the kind of provider that each is."""
