@@ -53,6 +53,8 @@ _API_VERSION: Final = "v1beta"  # the SDK's own default, v1, knows no `*-latest`
 
 _MAX_ODD_BODY: Final = 1 << 20
 
+_REPLACED: Final = types.Content(role="user", parts=[types.Part(text="replaced by extra_body")])
+
 NO_HEADERS: Final[Mapping[str, str]] = {}
 """Beside those that the client has from the start."""
 
@@ -357,7 +359,7 @@ class TypedPath:
         config = types.EmbedContentConfig(http_options=options)
         reply = await self._client.aio.models.embed_content(
             model=_path(self._client, model),
-            contents=["replaced by", "extra_body"],  # for one alone it has a verb of its own
+            contents=[_REPLACED, _REPLACED],  # for one alone it may have a verb of its own
             config=config,
         )
         return "application/json", reply.model_dump_json(by_alias=True, exclude_none=True).encode()

@@ -19,7 +19,13 @@ from google.auth.credentials import Credentials
 
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.token_cache import Token, Tokens
-from ollama_bridge.errors import UpstreamBusy, UpstreamError, UpstreamRejected, UpstreamUnreachable
+from ollama_bridge.errors import (
+    UpstreamBroken,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamRejected,
+    UpstreamUnreachable,
+)
 
 API_VERSION: Final = "v1beta1"
 LOCATION: Final = "global"
@@ -65,8 +71,9 @@ class Account:
         self.project: str = settings.project or project or ""
         self.location = settings.location or LOCATION
         if not self.project:
-            raise self._rejected(
-                f"no project of Google Cloud: set providers.{settings.name}.project or GOOGLE_CLOUD_PROJECT"
+            raise self._failed(
+                UpstreamRejected,
+                f"no project of Google Cloud: set providers.{settings.name}.project or GOOGLE_CLOUD_PROJECT",
             )
         self.held = Held(getattr(self._credentials, "quota_project_id", None))
         self._tokens = Tokens(settings.name, self._fetch)
@@ -111,7 +118,7 @@ class Account:
                     f"no credentials of Google Cloud: set {where} or GOOGLE_APPLICATION_CREDENTIALS, "
                     "or run `gcloud auth application-default login`"
                 )
-            raise self._rejected(problem) from None
+            raise self._failed(UpstreamRejected, problem) from None
 
     async def _fetch(self, _: int) -> Token:
         try:
@@ -119,11 +126,17 @@ class Account:
         except exceptions.TransportError:
             message = "its token server cannot be reached: check the network"
             raise self._failed(UpstreamUnreachable, message) from None
+        except (AttributeError, LookupError, TypeError) as exc:
+            message = (
+                f"its token server gave something that is no token ({type(exc).__name__}): check its address"
+            )
+            raise self._failed(UpstreamBroken, message, retryable=False) from None
         except (exceptions.GoogleAuthError, ValueError) as exc:
             if getattr(exc, "retryable", False):
                 message = "its token server cannot answer now: ask again in a moment"
                 raise self._failed(UpstreamBusy, message) from None
-            raise self._rejected(
+            raise self._failed(
+                UpstreamRejected,
                 f"the credentials were refused ({type(exc).__name__}): "
                 f"check providers.{self._settings.name}.credentials or GOOGLE_APPLICATION_CREDENTIALS",
                 upstream_status=401,
@@ -147,11 +160,8 @@ class Account:
         left_s = (ends.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds() if ends else _GOOD_FOR_S
         return Token(token, max(left_s, _LEAST_S))
 
-    def _rejected(self, message: str, **known: Any) -> UpstreamRejected:
-        return UpstreamRejected(message, provider=self._settings.name, model="", **known)
-
-    def _failed(self, leaf: type[UpstreamError], message: str) -> UpstreamError:
-        return leaf(message, provider=self._settings.name, model="")
+    def _failed(self, leaf: type[UpstreamError], message: str, **known: Any) -> UpstreamError:
+        return leaf(message, provider=self._settings.name, model="", **known)
 
 
 def model_path(model: str) -> str:
