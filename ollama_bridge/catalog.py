@@ -23,13 +23,14 @@ from ollama_bridge.catalog_data import (
     EMBEDDERS,
     FAMILIES,
     FILLERS,
+    SHORT_IDS,
     SNAPSHOTS,
     TALKS_AND_FILLS,
     UNKNOWN,
 )
-from ollama_bridge.chat import Capability, Message, Target
+from ollama_bridge.chat import Capability, Message, Rules, Target
 from ollama_bridge.facts import Facts
-from ollama_bridge.names import normalise_name
+from ollama_bridge.names import normalise_name, offered_name
 from ollama_bridge.presets import NOTHING_ADDED, Preset
 
 __all__ = [
@@ -52,8 +53,7 @@ __all__ = [
 COMPATIBLE: Final = "compatible"
 """The kind, as far as facts go, of whoever speaks OpenAI's wire without being OpenAI."""
 
-_SAME_FACTS: Final = {"vertex": "google"}
-"""Kinds of providers that have another kind's models, all of them, and ask them in the same way."""
+_SAME_FACTS: Final = {"vertex": "google"}  # all of another kind's models, asked in the same way
 
 _BY_ID: Final[Mapping[str, Mapping[str, Facts]]] = MappingProxyType(
     {kind: {facts.id: facts for facts in rows} for kind, rows in CATALOG.items()}
@@ -196,7 +196,7 @@ def facts_for(kind: str, model_id: str) -> Facts:
     """
     rows = _BY_ID.get(kind)
     if rows is None:
-        return _facts_at_vendor(kind, model_id) or _facts_elsewhere(model_id)
+        return _facts_at_vendor(kind, model_id) or _facts_elsewhere(model_id, UNKNOWN.rules)
     bare = model_id.rpartition("/")[2].lower()
     known = rows.get(bare) or rows.get(_DATE.sub("", bare))
     if known is not None:
@@ -284,7 +284,7 @@ def catalogue_models(kind: str, backend_name: str) -> tuple[ModelConfig, ...]:
     """
     prefix = "" if backend_name == kind else f"{backend_name.replace('.', '-')}/"
     return tuple(
-        ModelConfig(name=f"{prefix}{facts.id}", backend=backend_name, backend_model=facts.id)
+        ModelConfig(name=offered_name(facts.id, prefix), backend=backend_name, backend_model=facts.id)
         for facts in _rows(kind)
         if facts.offered
     )
@@ -364,22 +364,22 @@ def _rows(kind: str) -> Sequence[Facts]:
 
 
 def _facts_at_vendor(kind: str, model_id: str) -> Facts | None:
-    vendor = VENDORS.get(kind)
-    if vendor is None:
+    if (vendor := VENDORS.get(kind)) is None:
         return None
     if vendor.same_as and recognised(vendor.same_as, model_id):
         return replace(facts_for(vendor.same_as, model_id), offered=False)
     known = next((facts for facts in vendor.models if facts.id == model_id), None)
-    return known or replace(_facts_elsewhere(model_id), rules=vendor.rules)
+    return known or _facts_elsewhere(model_id, vendor.rules)
 
 
-def _facts_elsewhere(model_id: str) -> Facts:
+def _facts_elsewhere(model_id: str, rules: Rules) -> Facts:
     bare = _DATE.sub("", model_id.rpartition("/")[2].partition(":")[0].lower())
+    rules = replace(rules, short_ids=rules.short_ids or bare.startswith(SHORT_IDS))
     for rows in _BY_ID.values():
         # OpenRouter writes `claude-sonnet-4.5` where Anthropic has `claude-sonnet-4-5`.
         same = rows.get(bare) or rows.get(bare.replace(".", "-"))
         if same is not None:
-            return replace(same, id=model_id, rules=UNKNOWN.rules, offered=False)
+            return replace(same, id=model_id, rules=rules, offered=False)
     words = "-" + bare.replace("_", "-")
     for part, facts in EMBEDDERS:
         if f"-{part}" in words:
@@ -391,6 +391,7 @@ def _facts_elsewhere(model_id: str) -> Facts:
         display_name=model_id,
         family=_AFTER_LETTERS.sub("", bare),
         capabilities=TALKS_AND_FILLS if fills else UNKNOWN.capabilities,
+        rules=rules,
     )
 
 

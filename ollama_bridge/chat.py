@@ -108,7 +108,8 @@ class Rules:
             `num_predict` is always taken. What is not here is dropped, with one log line.
         max_stops: How many stop words the API takes; the rest is dropped.
         thinking: How thinking is asked for, any of: `adaptive`, `budget`, `disabled`, `between_tools`
-            (Anthropic's types); `effort` (OpenAI); `level`, `budget` (Gemini); empty: it cannot be asked for.
+            (Anthropic's types); `effort` (OpenAI); `switch` (it can be on and off), `parsed` (else it thinks aloud in
+            its answer), of vendors; `level`, `budget` (Gemini); empty: it cannot be asked for.
         efforts: Effort words the model takes, weakest first. A word it lacks is replaced by the nearest.
         max_tokens_field: What OpenAI's Chat Completions calls the output limit for this model.
         system_role: What it calls a system message: `system` or `developer`.
@@ -117,6 +118,7 @@ class Rules:
         continues: Whether such a message is then gone on with to the letter, as if the model had just written it;
             of all others it is known that they may repeat some of it, or begin anew.
         forced_tools: Whether it can be made to call a tool (`required`, or one by its name).
+        short_ids: Whether the id of a call must have 9 letters and digits, as Mistral's models want it.
         dimensions: Of an embedding model: the widths it can be asked for, other than its own; to any other its
             vectors are cut.
         cached_from: Tokens of the shortest beginning of a prompt that Anthropic caches; other backends ignore this.
@@ -135,6 +137,7 @@ class Rules:
     prefill: bool = True
     continues: bool = False
     forced_tools: bool = True
+    short_ids: bool = False
     dimensions: range = range(0)
     cached_from: int = 1024
 
@@ -189,7 +192,7 @@ class ChatRequest:
         target: Who answers; set by the registry.
         progress: Called by a backend whenever the model generated something of which no event comes yet,
             such as a piece of a tool call's arguments: silence is counted from there.
-        cache_key: What the client calls this conversation's place in the provider's cache; only OpenAI takes it.
+        cache_key: What the client calls this conversation's place in the provider's cache, for those who take it.
         key: Which of the provider's keys to use, counted from 0; set by the key pool.
         reuse: What the client said of answers that are kept, or under way (`Cache-Control`).
         record: Where what the call comes to is noted by whoever learns something; limits and budgets are settled by it.

@@ -227,8 +227,12 @@ class Daemon:
         self._spawn(watchdog())
         log.info("listening", url=self.url, models=len(self._gateway.registry.models()))
         if {provider.kind or name for name, provider in config.providers.items()} == {"demo"}:
-            keys = ", ".join(variables[0] for variables in API_KEY_VARIABLES.values())
-            log.info("only the demo model answers until a key is set", names=keys)
+            first = [variables[0] for variables in API_KEY_VARIABLES.values()][:3]
+            log.info(
+                "only the demo model answers until a key is set",
+                names=", ".join(first),
+                others=len(API_KEY_VARIABLES) - len(first),  # the README has them
+            )
         if config.server.reaches_others and not config.demands_keys:
             log.warning(
                 "other machines can reach this port, and spend on your keys; AUTH_TOKEN demands a key of them"

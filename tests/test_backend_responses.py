@@ -11,6 +11,7 @@ from openai.types.responses.response import IncompleteDetails
 from structlog.testing import capture_logs
 
 from ollama_bridge.backends import ProviderSettings, responses
+from ollama_bridge.backends.dialect import OPENAI, PLAIN
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.openai import DEFAULT_URL, OPENAI_ERROR_TYPES
 from ollama_bridge.backends.openai_wire import FILTERED
@@ -171,7 +172,7 @@ async def test_the_least_request():
 def test_only_openai_is_told_of_obfuscation():
     """Padding is switched off where it exists; vendors might refuse the word."""
     for is_openai, expected in ((True, {"include_obfuscation": False}), (False, None)):
-        prepared = responses.prepare(question(), (), is_openai=is_openai)
+        prepared = responses.prepare(question(), (), OPENAI if is_openai else PLAIN)
         assert prepared.body.get("stream_options") == expected
 
 
@@ -179,7 +180,7 @@ def test_openai_is_not_asked_for_more_than_its_model_has():
     """Beyond the model's limit the request is a 400; what other servers' models have we do not know."""
     request = question(options={"num_predict": 10**6})
     for is_openai, expected in ((True, request.target.max_output_tokens), (False, 10**6)):
-        prepared = responses.prepare(request, (), is_openai=is_openai)
+        prepared = responses.prepare(request, (), OPENAI if is_openai else PLAIN)
         assert prepared.body["max_output_tokens"] == expected
 
 

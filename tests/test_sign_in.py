@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 from ollama_bridge.backends import ProviderSettings, gigachat, glm
 from ollama_bridge.backends.openai import OpenAIBackend
 from ollama_bridge.backends.vendors import VENDORS
+from ollama_bridge.catalog import facts_for
 from ollama_bridge.chat import EmbedRequest, Message, Target, Tool, ToolChoice
 from ollama_bridge.config import Config
 from ollama_bridge.config.file import Source
@@ -533,6 +534,14 @@ async def test_cloudflares_gateway_gets_the_key_of_who_is_behind_it_or_none(key,
         (seen,) = upstream.requests
     assert seen.headers.get("authorization") == sent
     assert seen.headers["cf-aig-authorization"] == "Bearer cf-token"
+
+
+def test_azures_deployments_of_openais_models_are_asked_as_those_are():
+    """A deployment mostly has its model's name; of any other name nothing is known, and Chat Completions are asked."""
+    known, other = facts_for("azure", "gpt-5-mini"), facts_for("azure", "my-grok")
+    assert known.rules == facts_for("openai", "gpt-5-mini").rules
+    assert (known.rules.api, known.known, known.offered) == ("responses", True, False)
+    assert (other.rules, other.known) == (VENDORS["azure"].rules, False)
 
 
 def test_cloudflares_addresses_hold_account_and_gateway():

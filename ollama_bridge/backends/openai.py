@@ -22,6 +22,7 @@ from ollama_bridge.backends import (
     responses,
 )
 from ollama_bridge.backends.bursts import Counts, Reader, read_all, told
+from ollama_bridge.backends.dialect import OPENAI, PLAIN
 from ollama_bridge.backends.embedding import embed_in_parts, read_reply, whole_reply
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.openai_wire import Prepared
@@ -38,7 +39,8 @@ from ollama_bridge.backends.sdk import (
 )
 from ollama_bridge.backends.sign_in import sign_in_for
 from ollama_bridge.backends.stopwords import StopWords
-from ollama_bridge.backends.vendors import Vendor, vendor_of
+from ollama_bridge.backends.vendor import Vendor
+from ollama_bridge.backends.vendors import vendor_of
 from ollama_bridge.backends.verdicts import ERROR_TYPES, NO_CREDIT, Meaning
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, Reply
 from ollama_bridge.errors import InvalidRequest
@@ -78,9 +80,6 @@ OPENAI_ERROR_TYPES: Final[Mapping[str, Meaning]] = {
     "engine_overloaded_error": 503,
 }
 """What an error's `code` or `type` means."""
-
-_NOBODY: Final = Vendor("", "")
-"""A vendor of whom nothing is known."""
 
 _NO_KEY: Final = "none"
 """How an operator says that a server wants no key; also what it is sent, as the SDK insists on one."""
@@ -134,16 +133,17 @@ class OpenAIBackend:
         pin_loggers()
         keys = tuple(key for key in settings.api_keys if key and key.lower() != _NO_KEY)
         self._settings = settings = replace(settings, api_keys=keys)
-        self._is_openai = _is_openai(settings.base_url)
-        self._vendor = vendor = vendor_of(settings.kind, settings.base_url) or _NOBODY
-        key_variable = next(iter(vendor.key_variables), "OPENAI_API_KEY")
+        self._vendor = vendor = vendor_of(settings.kind, settings.base_url)
+        self._is_openai = vendor is None and _is_openai(settings.base_url)
+        self._dialect = vendor.dialect if vendor else OPENAI if self._is_openai else PLAIN
+        variable = vendor.key_variables[0] if vendor and vendor.key_variables else "OPENAI_API_KEY"
         http = http_client(settings)
-        self._sign_in = sign_in_for(vendor.sign_in, settings, key_variable, http)
-        self._wants_key = self._is_openai or (self._sign_in is not None and self._sign_in.needs_key)
+        self._sign_in = sign_in_for(vendor.sign_in, settings, variable, http) if vendor else None
+        self._wants_key = self._is_openai or (vendor is not None and self._demands_key(vendor))
         self._failures = Failures(
             settings,
             DEFAULT_URL,
-            key_variable,
+            variable,
             openai.OpenAIError,
             OPENAI_ERROR_TYPES,
             secrets=self._sign_in.secrets if self._sign_in else tuple,
@@ -160,6 +160,7 @@ class OpenAIBackend:
         self._headers: dict[str, str] = {
             "User-Agent": USER_AGENT,
             "Accept-Encoding": "identity",
+            **self._dialect.headers,
             **settings.headers,
         }
 
@@ -206,7 +207,7 @@ class OpenAIBackend:
         if not self._is_openai or (self._settings.api or request.target.rules.api) != "responses":
             return estimate_tokens(request.messages, request.tools)
         self._failures.key(request)
-        body = responses.prepare(request, conversation(request), is_openai=True).body
+        body = responses.prepare(request, conversation(request), OPENAI).body
         asked = {name: value for name, value in body.items() if name in responses.COUNTED}
         with self._failures.mapped(model):
             counted: Any = await self._client.post(
@@ -221,30 +222,38 @@ class OpenAIBackend:
         """Where to ask, over which API, what, and the position of the answer in the conversation."""
         model, gap = request.target.model, request.infill
         if gap is not None and (url := fim.endpoint(self._settings, model)):
-            return url, _FIM, openai_fim.prepare(request, gap, url, is_openai=self._is_openai), 0
+            return url, _FIM, openai_fim.prepare(request, gap, url, self._dialect), 0
         api = _APIS[self._settings.api or request.target.rules.api]
         messages = conversation(request)
-        prepared = api.prepare(request, messages, is_openai=self._is_openai)
-        if (rewrite := self._vendor.dialect.rewrite) is not None:
-            rewrite(prepared.body, prepared.dropped)
+        prepared = api.prepare(request, messages, self._dialect)
+        if self._dialect.rewrite is not None:
+            self._dialect.rewrite(prepared.body, prepared.dropped)
         return self._endpoint(api.path, model), api, prepared, len(messages)
 
+    def _demands_key(self, vendor: Vendor) -> bool:
+        """Whether a vendor need not be asked without a key, as it may where it is not at an address of its own."""
+        if self._sign_in is not None:
+            return self._sign_in.needs_key
+        if vendor.keyless or "authorization" in map(str.lower, self._settings.headers):
+            return False
+        return vendor_of("openai", self._settings.base_url) is vendor
+
     def _endpoint(self, path: str, model: str) -> str:
-        route = self._vendor.route
-        return (
-            self._url + path if route is None else route(self._url, path, model, self._settings.api_version)
-        )
+        route = self._vendor.route if self._vendor else None
+        if route is None:
+            return self._url + path
+        return route(self._url, path, model, self._settings.api_version)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Embed all inputs; see `chat.Embedder`."""
         if self._wants_key:
             self._failures.key(request)
-        limits = openai_embeddings.OPENAI_LIMITS if self._is_openai else openai_embeddings.VENDOR_LIMITS
+        limits = openai_embeddings.limits(self._dialect)
         return await embed_in_parts(request, limits, self._embed_part, at_once=self._settings.at_once)
 
     async def _embed_part(self, request: EmbedRequest) -> Embeddings:
         model = request.target.model
-        content = encode(openai_embeddings.to_body(request, is_openai=self._is_openai))
+        content = encode(openai_embeddings.to_body(request, self._dialect))
         with self._failures.mapped(model):
             stream = await self._post(self._endpoint("/embeddings", model), content, request.key)
             async with stream:

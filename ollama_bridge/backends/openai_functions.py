@@ -5,14 +5,9 @@ https://developers.sber.ru/docs/ru/gigachat/api/reference/rest/post-chat
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import orjson
-
-LEAST_TEMPERATURE: Final = 0.001
-"""0 is refused; from here down an answer is as much the same each time as it can be."""
-
-_UNKNOWN: Final = ("response_format", "stream_options", "parallel_tool_calls", "reasoning_effort")
 
 
 def rewrite(body: dict[str, Any], dropped: list[str]) -> None:
@@ -23,10 +18,7 @@ def rewrite(body: dict[str, Any], dropped: list[str]) -> None:
         dropped: Gets the names of what cannot be said.
     """
     body["messages"] = list(_messages(body["messages"], dropped))
-    for name in _UNKNOWN:
-        body.pop(name, None)
-    if body.get("temperature") == 0:
-        body["temperature"] = LEAST_TEMPERATURE
+    body.pop("response_format", None)  # what it asks for is said in words as well
     tools, choice = body.pop("tools", None), body.pop("tool_choice", "auto")
     if not tools:
         return
@@ -41,24 +33,27 @@ def rewrite(body: dict[str, Any], dropped: list[str]) -> None:
 
 
 def _messages(messages: Iterable[dict[str, Any]], dropped: list[str]) -> Iterator[dict[str, Any]]:
-    """One system message in front of all others, text alone, and each call followed by its own result."""
+    """What the system says in front of all others and in one, text alone, and each call followed by its own result."""
     rest: list[dict[str, Any]] = []
     system: list[str] = []
     for message in messages:
-        if message["role"] in {"system", "developer"}:
+        if message["role"] == "system":
             system.append(message["content"])
         else:
             rest.append(message)
     if system:
         yield {"role": "system", "content": "\n\n".join(system)}
-    results = {message["tool_call_id"]: message["content"] for message in rest if message["role"] == "tool"}
-    for message in rest:
-        if message["role"] == "tool":
-            continue
-        if "tool_calls" in message:
-            yield from _calls(message, results)
-        else:
+    place = 0
+    while place < len(rest):
+        message, place = rest[place], place + 1
+        if "tool_calls" not in message:
             yield {**message, "content": _text(message["content"], dropped)}
+            continue
+        results = {}  # of this turn: some clients use the same id in each
+        while place < len(rest) and rest[place]["role"] == "tool":
+            results[rest[place]["tool_call_id"]] = rest[place]["content"]
+            place += 1
+        yield from _calls(message, results)
 
 
 def _calls(message: Mapping[str, Any], results: Mapping[str, str]) -> Iterator[dict[str, Any]]:

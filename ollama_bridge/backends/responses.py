@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from ollama_bridge.backends import openai_wire as wire
+from ollama_bridge.backends.dialect import OPENAI, Dialect
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.backends.sealing import Kept, laid_out, seal, unseal
@@ -51,13 +52,13 @@ _PHASE: Final = {"phase": str}
 _NAMES: Final = {"temperature": "temperature", "top_p": "top_p"}
 
 
-def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: bool) -> Prepared:
+def prepare(request: ChatRequest, messages: Sequence[Message], dialect: Dialect) -> Prepared:
     """The body of one request, and what else is to be done about it.
 
     Args:
         request: The question; its own messages are not looked at.
         messages: Its conversation, repaired.
-        is_openai: Whether OpenAI itself will read this: others may refuse what only it knows.
+        dialect: Of who will read this: others than OpenAI may refuse what only it knows.
     """
     prepared = Prepared(request, _NAMES)
     body = prepared.body
@@ -66,8 +67,9 @@ def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: boo
     body["input"] = [item for message in messages[spoken:] for item in _items(message, prepared)]
     body["stream"] = True
     body["store"] = False
-    if is_openai:
+    if dialect.pads:
         body["stream_options"] = {"include_obfuscation": False}
+    if dialect.cache_key:
         body.update(wire.cache_key(request))
     if spoken:
         body["instructions"] = "\n\n".join(message.content for message in messages[:spoken])
@@ -76,13 +78,13 @@ def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: boo
         functions = map(prepared.function, wire.tools(request))
         body["tools"] = [{"type": "function", **function, "strict": False} for function in functions]
         _choose(request, prepared)
-    if limit := wire.limit(request, is_openai=is_openai):
+    if limit := wire.limit(request, dialect):
         body["max_output_tokens"] = max(MIN_OUTPUT_TOKENS, limit)
     if reasoning := _reasoning(request):
         body["reasoning"] = reasoning
     if request.format is not None:
         _format(body, request, messages[spoken:])
-    include = ["reasoning.encrypted_content"] if _reasons_between_tools(request, is_openai=is_openai) else []
+    include = ["reasoning.encrypted_content"] if _reasons_between_tools(request, dialect) else []
     if wire.wants_logprobs(request, prepared):
         include.append("message.output_text.logprobs")
         body["top_logprobs"] = request.top_logprobs
@@ -102,10 +104,10 @@ def _choose(request: ChatRequest, prepared: Prepared) -> None:
         prepared.body["parallel_tool_calls"] = False
 
 
-def _reasons_between_tools(request: ChatRequest, *, is_openai: bool) -> bool:
+def _reasons_between_tools(request: ChatRequest, dialect: Dialect) -> bool:
     """Whether the reply may hold reasoning that its next turn is better with. Others' servers may not know it."""
     rules = request.target.rules
-    return bool(request.tools) and wire.thinks(rules) and (is_openai or rules.api == "responses")
+    return bool(request.tools) and wire.thinks(rules) and (dialect is OPENAI or rules.api == "responses")
 
 
 def _reasoning(request: ChatRequest) -> dict[str, str]:

@@ -4,142 +4,298 @@ A row is a kind of provider, served by `backends.openai`. To add a vendor, add a
 and looks at URL, headers and body.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from string import Formatter
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
-from ollama_bridge.backends import azure, openai_functions
-from ollama_bridge.backends.dialect import Dialect
-from ollama_bridge.chat import Capability, Rules
-from ollama_bridge.facts import Facts, embedder
+from ollama_bridge.backends import dialect as said
+from ollama_bridge.backends import vendor_models as models
+from ollama_bridge.backends.dialect import Dialect, Echo
+from ollama_bridge.backends.vendor import Fim, Vendor
+from ollama_bridge.backends.vendors_signed import SIGNED
 
-_TEXT: Final = Rules()
-
-_CALLS: Final[tuple[Capability, ...]] = ("completion", "tools")
-
-_GIGACHAT: Final = Rules(
-    accepts=frozenset({"temperature", "top_p", "repeat_penalty"}),
-    thinking=frozenset(),
-    efforts=(),
-    schema=False,
+# https://docs.z.ai/api-reference/llm/chat-completion, https://docs.bigmodel.cn/api-reference: tools are called as the model
+# likes, or not shown; without `tool_stream` their arguments come after minutes of silence.
+_GLM: Final = Dialect(
+    bounds={**said.BOUNDS, "temperature": (0.0, 1.0), "top_p": (0.01, 1.0)},
+    stream_options=False,
+    tool_choice={},
+    parallel_tool_calls=False,
+    while_tools={"tool_stream": True},
+    think=said.thinking_type,
+    echo=Echo(),
+    caps_output=True,
+    encoding=None,
+    embed_inputs=64,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Vendor:
-    """One vendor.
-
-    Args:
-        title: For people.
-        base_url: Where it answers; a name in braces is a key of its entry in the configuration.
-        key_variables: Environment variables that may hold its key, the first that is set counts.
-        variables: Other keys of its entry that environment variables fill, by the key.
-        keyless: Whether it answers without a key: it runs on a machine of one's own.
-        rules: Of its models that have no row.
-        dialect: How its wire differs.
-        models: What it offers without being told, the best choice first; and what is known of others.
-        hosts: Beside that of `base_url`, at which it answers too.
-        many: Whether it has hundreds of models, which would bury the others in a client's list.
-        sign_in: How it is told who asks: a key of `sign_in.SCHEMES`; empty: the key is a bearer.
-        route: The URL for one request, of base URL, path, model and API version; None: the path follows the base URL.
-        same_as: A kind of the catalogue whose models it has by the same names, and that are asked in the same way.
-        at_once: Most requests at a time with each key; 0: any number.
-        spacing_s: Least seconds between the beginnings of two.
-    """
-
-    title: str
-    base_url: str
-    key_variables: tuple[str, ...] = ()
-    variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    keyless: bool = False
-    rules: Rules = _TEXT
-    dialect: Dialect = field(default_factory=Dialect)
-    models: tuple[Facts, ...] = ()
-    hosts: tuple[str, ...] = ()
-    many: bool = False
-    sign_in: str = ""
-    route: Callable[[str, str, str, str], str] | None = None
-    same_as: str = ""
-    at_once: int = 0
-    spacing_s: float = 0.0
-
-    @property
-    def takes(self) -> frozenset[str]:
-        """Keys of its entry that are of use to it, of those that are of use to few."""
-        return frozenset({*self.needs, *self.variables})
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Keys of its entry without which nobody knows where it is."""
-        return tuple(name for _, name, _, _ in Formatter().parse(self.base_url) if name)
-
+# What llama.cpp made of it: https://github.com/ggml-org/llama.cpp/tree/master/tools/server
+_REPEAT_PENALTY: Final = {**said.NAMES, "repeat_penalty": "repeat_penalty"}
 
 VENDORS: Final[Mapping[str, Vendor]] = MappingProxyType(
     {
-        "groq": Vendor("Groq", "https://api.groq.com/openai/v1", ("GROQ_API_KEY",)),
         "openrouter": Vendor(
-            "OpenRouter", "https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",), many=True
+            "OpenRouter",
+            "https://openrouter.ai/api/v1",
+            ("OPENROUTER_API_KEY",),
+            rules=models.OPENROUTER_RULES,
+            dialect=Dialect(think=said.reasoning, headers={"X-Title": "ollama-bridge"}),
+            models=models.OPENROUTER,
+            many=True,
+        ),
+        "groq": Vendor(
+            "Groq",
+            "https://api.groq.com/openai/v1",
+            ("GROQ_API_KEY",),
+            rules=models.GROQ_RULES,
+            dialect=Dialect(think=said.parsed, caps_output=True),
+            models=models.GROQ,
+        ),
+        "xai": Vendor(
+            "xAI",
+            "https://api.x.ai/v1",
+            ("XAI_API_KEY", "GROK_API_KEY"),
+            rules=models.XAI_RULES,
+            models=models.XAI,
+        ),
+        # It refuses what it does not know, tells the usage unasked, and embeds 16,384 tokens in a call.
+        "mistral": Vendor(
+            "Mistral",
+            "https://api.mistral.ai/v1",
+            ("MISTRAL_API_KEY",),
+            rules=models.MISTRAL_RULES,
+            dialect=Dialect(
+                names={**said.NAMES, "seed": "random_seed"},
+                bounds={**said.BOUNDS, "temperature": (0.0, 1.5)},
+                stream_options=False,
+                tool_choice={"none": "none", "required": "any"},
+                strict_roles=True,
+                embed_bytes=32_000,
+            ),
+            models=models.MISTRAL,
+            hosts=("codestral.mistral.ai",),
+            fim=Fim("fim/completions", ("codestral",)),
+        ),
+        "deepseek": Vendor(
+            "DeepSeek",
+            "https://api.deepseek.com",
+            ("DEEPSEEK_API_KEY",),
+            rules=models.DEEPSEEK_RULES,
+            dialect=Dialect(think=said.thinking_type, echo=Echo(), caps_output=True),
+            models=models.DEEPSEEK,
+            fim=Fim("/beta/completions", ("deepseek-chat", "deepseek-coder", "deepseek-v", "deepseek-flash")),
+        ),
+        # Subscribers of the coding plan set base_url to https://api.z.ai/api/coding/paas/v4.
+        "zai": Vendor(
+            "Z.ai (GLM)",
+            "https://api.z.ai/api/paas/v4",
+            ("ZAI_API_KEY",),
+            rules=models.GLM_RULES,
+            dialect=_GLM,
+            models=models.GLM,
+            sign_in="glm",
+        ),
+        "bigmodel": Vendor(
+            "Zhipu (GLM in China)",
+            "https://open.bigmodel.cn/api/paas/v4",
+            ("GLM_API_KEY", "ZHIPUAI_API_KEY", "ZHIPU_API_KEY", "BIGMODEL_API_KEY"),
+            rules=models.GLM_RULES,
+            dialect=_GLM,
+            models=models.GLM,
+            sign_in="glm",
+        ),
+        "cohere": Vendor(
+            "Cohere",
+            "https://api.cohere.ai/compatibility/v1",
+            ("COHERE_API_KEY", "CO_API_KEY"),
+            rules=models.COHERE_RULES,
+            dialect=Dialect(
+                bounds={
+                    "temperature": (0.0, 1.0),
+                    "top_p": (0.01, 0.99),
+                    "presence_penalty": (0.0, 1.0),
+                    "frequency_penalty": (0.0, 1.0),
+                },
+                stream_options=False,
+                parallel_tool_calls=False,
+            ),
+            models=models.COHERE,
+            hosts=("api.cohere.com",),
+        ),
+        "huggingface": Vendor(
+            "Hugging Face",
+            "https://router.huggingface.co/v1",
+            ("HF_TOKEN",),
+            rules=models.HUGGINGFACE_RULES,
+            dialect=Dialect(),
+            models=models.HUGGINGFACE,
+            many=True,
         ),
         "cloudflare": Vendor(
             "Cloudflare Workers AI",
             "https://api.cloudflare.com/client/v4/accounts/{account}/ai/v1",
             ("CLOUDFLARE_API_TOKEN",),
             {"account": ("CLOUDFLARE_ACCOUNT_ID",)},
+            rules=models.CLOUDFLARE_RULES,
+            dialect=Dialect(think=said.template, null_content=False),
+            models=models.CLOUDFLARE,
             many=True,
         ),
-        "lmstudio": Vendor("LM Studio", "http://127.0.0.1:1234/v1", keyless=True),
-        # https://developers.cloudflare.com/ai-gateway/usage/chat-completion/: models are `provider/model`, the key is
-        # that provider's, or none where the gateway keeps it.
-        "cloudflare-gateway": Vendor(
-            "Cloudflare AI Gateway",
-            "https://gateway.ai.cloudflare.com/v1/{account}/{gateway}/compat",
-            variables={"account": ("CLOUDFLARE_ACCOUNT_ID",), "gateway": ("CLOUDFLARE_GATEWAY_ID",)},
-            many=True,
-            sign_in="maybe",
-        ),
-        "azure": Vendor(
-            "Azure OpenAI",
-            "https://{account}.openai.azure.com",
-            ("AZURE_OPENAI_API_KEY",),
-            {
-                "account": ("AZURE_RESOURCE_NAME",),
-                "base_url": ("AZURE_OPENAI_ENDPOINT",),
-                "api_version": ("OPENAI_API_VERSION", "AZURE_OPENAI_API_VERSION"),
-            },
-            sign_in="api-key",
-            route=azure.route,
-            same_as="openai",
-        ),
-        "gigachat": Vendor(
-            "GigaChat",
-            "https://gigachat.devices.sberbank.ru/api/v1",
-            ("GIGACHAT_CREDENTIALS",),
-            {
-                "scope": ("GIGACHAT_SCOPE",),
-                "token_url": ("GIGACHAT_AUTH_URL",),
-                "ca_bundle": ("GIGACHAT_CA_BUNDLE_FILE",),
-            },
-            rules=_GIGACHAT,
-            dialect=Dialect(stream_options=False, rewrite=openai_functions.rewrite),
-            models=(
-                Facts("GigaChat-2-Max", "GigaChat 2 Max", "gigachat", 131_072, 8192, _CALLS, _GIGACHAT),
-                Facts("GigaChat-2-Pro", "GigaChat 2 Pro", "gigachat", 131_072, 8192, _CALLS, _GIGACHAT),
-                Facts("GigaChat-2", "GigaChat 2 Lite", "gigachat", 131_072, 8192, _CALLS, _GIGACHAT),
-                embedder("Embeddings", "GigaChat Embeddings", 512, 1024),
-                embedder("EmbeddingsGigaR", "GigaChat EmbeddingsGigaR", 4096, 2560, offered=False),
+        "perplexity": Vendor(
+            "Perplexity",
+            "https://api.perplexity.ai",
+            ("PERPLEXITY_API_KEY",),
+            rules=models.PERPLEXITY_RULES,
+            dialect=Dialect(
+                bounds={**said.BOUNDS, "temperature": (0.0, 1.99)},
+                parallel_tool_calls=False,
+                strict_roles=True,
+                json_object=False,
+                encoding=None,
             ),
-            hosts=("api.giga.chat",),
-            sign_in="gigachat",
-            at_once=1,
-            spacing_s=1.0,
+            models=models.PERPLEXITY,
         ),
-        "zai": Vendor("Z.ai", "https://api.z.ai/api/paas/v4", ("ZAI_API_KEY",), sign_in="glm"),
-        "bigmodel": Vendor(
-            "Zhipu BigModel", "https://open.bigmodel.cn/api/paas/v4", ("GLM_API_KEY",), sign_in="glm"
+        # The documentation has api.together.ai by now; the price list knows this one, and both answer.
+        "together": Vendor(
+            "Together",
+            "https://api.together.xyz/v1",
+            ("TOGETHER_API_KEY",),
+            rules=models.TOGETHER_RULES,
+            dialect=Dialect(think=said.reasoning_switch),
+            models=models.TOGETHER,
+            hosts=("api.together.ai",),
+            many=True,
         ),
+        "fireworks": Vendor(
+            "Fireworks",
+            "https://api.fireworks.ai/inference/v1",
+            ("FIREWORKS_API_KEY",),
+            rules=models.FIREWORKS_RULES,
+            dialect=Dialect(cache_key=True),
+            models=models.FIREWORKS,
+            many=True,
+        ),
+        "cerebras": Vendor(
+            "Cerebras",
+            "https://api.cerebras.ai/v1",
+            ("CEREBRAS_API_KEY",),
+            rules=models.CEREBRAS_RULES,
+            dialect=Dialect(
+                bounds={**said.BOUNDS, "temperature": (0.0, 1.5)},
+                parallel_tool_calls=False,
+                think=said.parsed,
+                caps_output=True,
+            ),
+            models=models.CEREBRAS,
+        ),
+        # An empty thought counts as a missing one.
+        "moonshot": Vendor(
+            "Moonshot (Kimi)",
+            "https://api.moonshot.ai/v1",
+            ("MOONSHOT_API_KEY", "KIMI_API_KEY"),
+            rules=models.MOONSHOT_RULES,
+            dialect=Dialect(think=said.thinking_type, echo=Echo(unknown=" "), cache_key=True),
+            models=models.MOONSHOT,
+            hosts=("api.moonshot.cn",),
+        ),
+        "dashscope": Vendor(
+            "Alibaba Model Studio (Qwen)",
+            "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+            ("DASHSCOPE_API_KEY",),
+            rules=models.DASHSCOPE_RULES,
+            dialect=Dialect(
+                bounds={**said.BOUNDS, "temperature": (0.0, 1.99), "top_p": (0.01, 1.0)},
+                think=said.enable_thinking,
+                embed_inputs=10,
+            ),
+            models=models.DASHSCOPE,
+            hosts=("dashscope.aliyuncs.com", "dashscope-us.aliyuncs.com"),
+            many=True,
+        ),
+        "nvidia": Vendor(
+            "NVIDIA",
+            "https://integrate.api.nvidia.com/v1",
+            ("NVIDIA_API_KEY",),
+            rules=models.NVIDIA_RULES,
+            dialect=Dialect(think=said.template),
+            models=models.NVIDIA,
+            many=True,
+        ),
+        "sambanova": Vendor(
+            "SambaNova",
+            "https://api.sambanova.ai/v1",
+            ("SAMBANOVA_API_KEY",),
+            rules=models.SAMBANOVA_RULES,
+            dialect=Dialect(),
+            models=models.SAMBANOVA,
+        ),
+        "deepinfra": Vendor(
+            "DeepInfra",
+            "https://api.deepinfra.com/v1/openai",
+            ("DEEPINFRA_API_KEY",),
+            rules=models.DEEPINFRA_RULES,
+            dialect=Dialect(),
+            models=models.DEEPINFRA,
+            many=True,
+        ),
+        "nebius": Vendor(
+            "Nebius Token Factory",
+            "https://api.tokenfactory.nebius.com/v1",
+            ("NEBIUS_API_KEY",),
+            rules=models.NEBIUS_RULES,
+            dialect=Dialect(),
+            models=models.NEBIUS,
+        ),
+        "novita": Vendor(
+            "Novita",
+            "https://api.novita.ai/openai",
+            ("NOVITA_API_KEY",),
+            rules=models.NOVITA_RULES,
+            dialect=Dialect(think=said.enable_thinking),
+            models=models.NOVITA,
+            many=True,
+        ),
+        "venice": Vendor(
+            "Venice",
+            "https://api.venice.ai/api/v1",
+            ("VENICE_API_KEY",),
+            rules=models.VENICE_RULES,
+            dialect=Dialect(always={"venice_parameters": {"include_venice_system_prompt": False}}),
+            models=models.VENICE,
+            many=True,
+        ),
+        "vercel": Vendor(
+            "Vercel AI Gateway",
+            "https://ai-gateway.vercel.sh/v1",
+            ("AI_GATEWAY_API_KEY",),
+            rules=models.OPENROUTER_RULES,
+            dialect=Dialect(think=said.reasoning),
+            models=models.VERCEL,
+            many=True,
+        ),
+        # https://lmstudio.ai/docs/developer/openai-compat/chat-completions: any JSON it writes by a schema alone
+        "lmstudio": Vendor(
+            "LM Studio",
+            "http://127.0.0.1:1234/v1",
+            keyless=True,
+            rules=models.LOCAL_RULES,
+            dialect=Dialect(names=_REPEAT_PENALTY, think=said.template, asks_all=True, json_object=False),
+        ),
+        "vllm": Vendor(
+            "vLLM",
+            "http://127.0.0.1:8000/v1",
+            keyless=True,
+            rules=models.LOCAL_RULES,
+            dialect=Dialect(think=said.template, asks_all=True),
+        ),
+        "llamacpp": Vendor(
+            "llama.cpp server",
+            "http://127.0.0.1:8080/v1",
+            keyless=True,
+            rules=models.LOCAL_RULES,
+            dialect=Dialect(names=_REPEAT_PENALTY, think=said.template, asks_all=True),
+        ),
+        **SIGNED,
     }
 )
 """By the kind of provider that each is."""

@@ -84,7 +84,8 @@ routing:                       # `small`, `big`, and `auto:<task>`: models that 
 log_level: info                # debug, info, warning, error. LOG_LEVEL
 
 # A provider whose key is in the environment needs no entry: ANTHROPIC_API_KEY (or CLAUDE_API_KEY), OPENAI_API_KEY,
-# GEMINI_API_KEY (or GOOGLE_API_KEY). With no provider at all the built-in `demo` answers.
+# GEMINI_API_KEY (or GOOGLE_API_KEY), and those of the vendors in the README: MISTRAL_API_KEY, GROQ_API_KEY, XAI_API_KEY …
+# With no provider at all the built-in `demo` answers.
 providers:
   # anthropic:
   #   api_key: ${ANTHROPIC_API_KEY}
