@@ -58,6 +58,8 @@ __all__ = [
 COMPATIBLE: Final = "compatible"
 """The kind, as far as facts go, of whoever speaks OpenAI's wire without being OpenAI."""
 
+_SAME_FACTS: Final = {"vertex": "google"}  # all of another kind's models, asked in the same way
+
 _BY_ID: Final[Mapping[str, Mapping[str, Facts]]] = MappingProxyType(
     {kind: {facts.id: facts for facts in rows} for kind, rows in CATALOG.items()}
 )
@@ -150,7 +152,7 @@ def facts_kind(name: str, kind: str, base_url: str | None) -> str:
     Completions', unless the address is a vendor's. A `base_url` of the entry `openai` itself is a gateway to OpenAI's
     own models.
     """
-    vendor = vendor_kind(kind, base_url)
+    vendor = vendor_kind(kind, base_url) or _SAME_FACTS.get(kind)
     return vendor or (COMPATIBLE if kind == "openai" and base_url is not None and name != kind else kind)
 
 
@@ -304,13 +306,14 @@ def _preset(config: ModelConfig) -> Preset:
 
 
 def _rows(kind: str) -> Sequence[Facts]:
-    return VENDORS[kind].models if kind in VENDORS else CATALOG.get(kind, ())
+    return VENDORS[kind].models if kind in VENDORS else CATALOG.get(_SAME_FACTS.get(kind, kind), ())
 
 
 def _facts_at_vendor(kind: str, model_id: str) -> Facts | None:
-    vendor = VENDORS.get(kind)
-    if vendor is None:
+    if (vendor := VENDORS.get(kind)) is None:
         return None
+    if vendor.same_as and recognised(vendor.same_as, model_id):
+        return replace(facts_for(vendor.same_as, model_id), offered=False)
     known = next((facts for facts in vendor.models if facts.id == model_id), None)
     return known or _facts_elsewhere(model_id, vendor.rules)
 

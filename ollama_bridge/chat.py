@@ -195,7 +195,7 @@ class ChatRequest:
         target: Who answers; set by the registry.
         progress: Called by a backend whenever the model generated something of which no event comes yet,
             such as a piece of a tool call's arguments: silence is counted from there.
-        cache_key: What the client calls this conversation's place in the provider's cache; only OpenAI takes it.
+        cache_key: What the client calls this conversation's place in the provider's cache, for those who take it.
         key: Which of the provider's keys to use, counted from 0; set by the key pool.
         reuse: What the client said of answers that are kept, or under way (`Cache-Control`).
         record: Where what the call comes to is noted by whoever learns something; limits and budgets are settled by it.

@@ -46,6 +46,7 @@ from ollama_bridge.policies.retry import Backoff, Retry
 from ollama_bridge.policies.stand_ins import StandIns
 from ollama_bridge.policies.terms import Book, Seller
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
+from ollama_bridge.policies.turnstile import Turnstile
 from ollama_bridge.registry import ModelRegistry
 from ollama_bridge.shared import Shared, opened
 from ollama_bridge.surfaces.status import KeysStatus, ModelStatus, ProviderStatus
@@ -82,6 +83,9 @@ def guard(config: Config, provider: LazyProvider, shared: Shared, book: Book) ->
         backend = Recall(backend, shared.vault)
     backend = Timeout(backend, first_s=first_s, idle_s=idle_s)
     answerer: Answerer = Both(backend, EmbedTimeout(mended, within_s=first_s))
+    if settings.at_once or settings.spacing_s:
+        # To wait for one's turn is nobody's silence.
+        answerer = Turnstile(answerer, shared.gates.of(settings))
     if len(settings.api_keys) > 1:
         answerer = KeyPool(answerer, shared.keyrings.of(settings))  # another key is no other attempt
     if config.breaker.failures:

@@ -14,7 +14,7 @@ MASK: Final = "•••"
 # sees whose key it was. The left border keeps `task-…` and `risk-…` readable.
 _ISSUED: Final = (
     r"(?<![A-Za-z0-9])"
-    r"(sk-ant-|sk-or-|sk-proj-|sk-|AIza|AQ\.|gsk_|xai-|hf_|ghp_|github_pat_|nvapi-|pplx-|AKIA|eyJ)"
+    r"(sk-ant-|sk-or-|sk-proj-|sk-|AIza|ya29\.|AQ\.|gsk_|xai-|hf_|ghp_|github_pat_|nvapi-|pplx-|AKIA|eyJ)"
     r"[A-Za-z0-9_.\-+/=*]{8,}"
 )
 _ANNOUNCED: Final = (

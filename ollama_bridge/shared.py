@@ -17,6 +17,7 @@ from ollama_bridge.policies.circuit_news import CircuitNews
 from ollama_bridge.policies.circuits import Circuits
 from ollama_bridge.policies.keyring import Keyrings
 from ollama_bridge.policies.till import Till
+from ollama_bridge.policies.turnstile import Gates
 from ollama_bridge.registry import Residency
 from ollama_bridge.sqlitefile import Limits
 from ollama_bridge.store.embedded import EmbeddedStore
@@ -50,6 +51,7 @@ class Shared:
         circuits: Which targets are left alone.
         keyrings: Whose turn it is among the keys of a provider, and which rest.
         learned: Repairs that models turned out to need.
+        gates: Before providers that are asked no faster than they take it.
         link: To Redis, if there is one.
         store: What limits and budgets count in; None: nothing is limited, and nothing shared.
         till: What takes from it.
@@ -64,6 +66,7 @@ class Shared:
     circuits: Circuits = field(default_factory=Circuits)
     keyrings: Keyrings = field(default_factory=Keyrings)
     learned: Learned = field(default_factory=Learned)
+    gates: Gates = field(default_factory=Gates)
     link: RedisLink | None = None
     store: Store | None = None
     till: Till | None = None
@@ -111,6 +114,7 @@ def opened(config: Config, before: Shared | None, *, siblings: bool = False) -> 
         circuits=circuits,
         keyrings=before.keyrings,
         learned=before.learned,
+        gates=before.gates,
         link=link,
         store=store,
         till=before.till if before.store is store else Till(store) if store else None,

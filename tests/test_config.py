@@ -210,6 +210,8 @@ providers:
     connect_timeout_s: 2.5
     proxy: true
     headers: {X-Team: editors}
+    at_once: 2
+    spacing_s: 0.5
 """
     provider = load(text).config.providers["acme"]
     assert provider.timeout_s == 60
@@ -224,6 +226,15 @@ providers:
         "trust_env": True,
         "headers": {"X-Team": "editors"},
         "account": "",
+        "api_version": "",
+        "project": "",
+        "location": "",
+        "credentials": "",
+        "scope": "",
+        "token_url": "",
+        "ca_bundle": "",
+        "at_once": 2,
+        "spacing_s": 0.5,
     }
     assert "secret-one" not in repr(provider)
     assert "editors" not in repr(provider)
@@ -268,7 +279,7 @@ def test_a_model_may_name_a_built_in_provider_without_an_entry(load):
         ("\n\nstreaming:\n  chunksize: 3\n", "config.yaml:4: unknown key 'chunksize' in 'streaming'; did you mean 'chunk_size'?"),
         ("modles: []", "config.yaml:1: unknown key 'modles'; did you mean 'models'?"),
         ("models:\n- name: a\n  backend: demo\n  alias: b", "config.yaml:4: unknown key 'alias' in 'models[0]'; did you mean 'aliases'?"),
-        ("providers:\n  demo: {url: x}", "config.yaml:2: unknown key 'url' in 'providers.demo'; known: kind, api, fim, base_url, api_key, timeout_s, connect_timeout_s, proxy, headers, account, discover, new_models, include, exclude, requests_per_minute, requests_per_hour, requests_per_day, tokens_per_minute"),
+        ("providers:\n  demo: {url: x}", "config.yaml:2: unknown key 'url' in 'providers.demo'; known: kind, api, fim, base_url, api_key, timeout_s, connect_timeout_s, proxy, headers, account, gateway, api_version, project, location, credentials, scope, token_url, ca_bundle, at_once, spacing_s, discover, new_models, include, exclude, requests_per_minute, requests_per_hour, requests_per_day, tokens_per_minute"),
         ("server: {port: many}", "config.yaml:1: server.port must be a whole number, not 'many'"),
         ("server: {port: 70000}", "config.yaml:1: server.port must be less than or equal to 65535, not 70000"),
         ("server: 3", "config.yaml:1: server must hold keys with values"),

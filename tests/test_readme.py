@@ -10,6 +10,7 @@ from pathlib import Path
 from types import NoneType
 from typing import get_args
 
+import certifi
 import click
 import pytest
 from pydantic_core import PydanticUndefined
@@ -20,6 +21,7 @@ from ollama_bridge.backends.vendors import VENDORS
 from ollama_bridge.cli import _NOUNS, main
 from ollama_bridge.config import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, Config, Server
 from ollama_bridge.config.file import VARIABLES, Source
+from ollama_bridge.config.schema import OTHER_VARIABLES
 from ollama_bridge.server import all_routes
 from running import ask, running
 
@@ -133,9 +135,10 @@ def variables() -> dict[str, list[str]]:
     found["OLLAMA_HOST"] = ["server.host", "server.port"]
     for kind, names in API_KEY_VARIABLES.items():
         found.update({name: [f"providers.{kind}.api_key"] for name in names})
-    for kind, vendor in VENDORS.items():
-        for key, names in vendor.variables.items():
-            found.update({name: [f"providers.{kind}.{key}"] for name in names})
+    for kind, others in OTHER_VARIABLES.items():
+        for key, names in others.items():
+            for name in names:
+                found.setdefault(name, []).append(f"providers.{kind}.{key}")
     return found
 
 
@@ -144,7 +147,7 @@ def test_every_environment_variable_is_in_the_table():
     table = {}
     for names, key in rows("Environment"):
         places = [
-            place for place in quoted(key) if re.fullmatch(r"[a-z]\w*(\.\w+)*", place) and "0" not in place
+            place for place in quoted(key) if re.fullmatch(r"[a-z]\w*(\.[\w-]+)*", place) and "0" not in place
         ]
         table.update(dict.fromkeys(quoted(names), places))
     assert table == variables()
@@ -162,19 +165,22 @@ def test_every_environment_variable_does_what_the_table_says(name, tmp_path):
         "JITTER": "0.3",
         "CACHE_ENABLED": "true",
         "REDIS_ADDR": "127.0.0.1:6379",
+        "AZURE_OPENAI_ENDPOINT": "https://some.openai.azure.com",
+        "GIGACHAT_AUTH_URL": "https://some.example/oauth",
+        "GIGACHAT_CA_BUNDLE_FILE": certifi.where(),
+        "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "google.json"),
     }
+    (tmp_path / "google.json").write_text('{"type": "service_account"}')
     value = values.get(name, "12345")
-    # Of a vendor that needs more than one thing, half is not enough.
-    whole = next(
-        (
-            [vendor.key_variables[0], *(names[0] for names in vendor.variables.values())]
-            for vendor in VENDORS.values()
-            if vendor.needs and name in {*vendor.key_variables, *itertools.chain(*vendor.variables.values())}
-        ),
-        [],
-    )
+    # Of a vendor that needs more than one thing, half is not enough; and some want an entry.
+    kinds = {place.split(".")[1] for place in variables()[name] if place.startswith("providers.")}
+    whole = [OTHER_VARIABLES[kind][key][0] for kind in kinds & VENDORS.keys() for key in VENDORS[kind].needs]
+    entries = {
+        kind: {} for kind in kinds if any(name in names for names in OTHER_VARIABLES.get(kind, {}).values())
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps({"providers": entries} if entries else {}))
     environ = {**dict.fromkeys(whole, "12345"), name: value}
-    loaded = Source(tmp_path / "none.yaml", environ=environ).load()
+    loaded = Source(tmp_path / "config.yaml", environ=environ).load()
     for place in variables()[name]:
         assert loaded.origin(tuple(place.split("."))) == f"environment {name}"
 

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import json
 import logging
+import threading
 from contextlib import aclosing, asynccontextmanager
 
 import aiohttp
@@ -13,6 +14,7 @@ from google.genai import errors, types
 
 from ollama_bridge.backends import ProviderSettings, google
 from ollama_bridge.backends.google import GoogleBackend, TypedPath, lower_path_misfit
+from ollama_bridge.backends.vertex import Held
 from upstream import Upstream, sse
 
 FRAME = {"candidates": [{"content": {"parts": [{"text": "a"}]}}]}
@@ -154,3 +156,56 @@ def test_retries_are_off_only_when_they_are_set():
 def test_its_log_is_quiet():
     """At INFO google-genai writes a line for every call."""
     assert logging.getLogger("google_genai").level == logging.WARNING
+
+
+async def test_vertex_takes_its_token_from_the_credentials_it_was_given():
+    """Before each request, as it is then; and it renews nothing that does not expire."""
+    held = Held(None)
+    async with Upstream() as upstream:
+        upstream.reply(sse(json.dumps(FRAME)))
+        client = genai.Client(
+            vertexai=True,
+            credentials=held,
+            project="p",
+            location="l",
+            http_options=types.HttpOptions(base_url=upstream.url, api_version="v1beta1"),
+        )
+        try:
+            assert client._api_client._credentials is held
+            for token in ("one", "two"):
+                held.token = token
+                request = client._api_client._build_request("post", "publishers/google/models/m:x", {})
+                answer = await client._api_client._async_request(request, None, stream=True)
+                await answer.response_stream.read()
+        finally:
+            await client.aio.aclose()
+            client.close()
+    assert [seen.headers["authorization"] for seen in upstream.requests] == ["Bearer one", "Bearer two"]
+    assert {seen.path for seen in upstream.requests} == {
+        "/v1beta1/projects/p/locations/l/publishers/google/models/m:x"
+    }
+
+
+async def test_of_itself_it_renews_a_token_twice_when_who_began_leaves():
+    """Why `token_cache` does it instead. If this fails, that may have become needless."""
+    begun, go = threading.Semaphore(0), threading.Event()
+
+    class Slow(Held):
+        def refresh(self, request):
+            begun.release()
+            go.wait(10)
+            self.token = "t"
+
+    client = genai.Client(vertexai=True, credentials=Slow(None), project="p", location="l")
+    try:
+        first = asyncio.create_task(client._api_client._async_access_token())
+        await asyncio.to_thread(begun.acquire)
+        first.cancel()
+        second = asyncio.create_task(client._api_client._async_access_token())
+        assert await asyncio.to_thread(begun.acquire, timeout=10)  # while the first is still under way
+        go.set()
+        assert await second == "t"
+    finally:
+        go.set()
+        await client.aio.aclose()
+        client.close()

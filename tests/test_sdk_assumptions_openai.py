@@ -4,11 +4,12 @@ import inspect
 from typing import get_args
 
 import openai
+from openai._models import FinalRequestOptions
 from openai.types.chat.chat_completion_chunk import Choice
 from openai.types.shared import ReasoningEffort
 
 from ollama_bridge.backends import SDK_ENVIRONMENT
-from ollama_bridge.backends.openai import DEFAULT_URL
+from ollama_bridge.backends.openai import DEFAULT_URL, _SignedClient
 from ollama_bridge.backends.openai_chat import FINISH_REASONS
 from ollama_bridge.chat import Effort
 
@@ -49,3 +50,15 @@ def test_the_efforts():
     """The words for how hard to think, weakest first, are OpenAI's."""
     literal, _ = get_args(ReasoningEffort)
     assert get_args(literal) == get_args(Effort)
+
+
+async def test_its_key_is_added_where_we_leave_it_out():
+    """`_auth_headers` and `_validate_headers` are what `_SignedClient` takes out: Azure is sent no `Authorization`."""
+    for name in ("_auth_headers", "_validate_headers"):
+        assert inspect.isfunction(getattr(openai.AsyncOpenAI, name))
+    client = _SignedClient(api_key="k")
+    built = client._build_headers(FinalRequestOptions.construct(method="post", url="/x"))
+    assert "authorization" not in built
+    plain = openai.AsyncOpenAI(api_key="k")
+    built = plain._build_headers(FinalRequestOptions.construct(method="post", url="/x"))
+    assert built["authorization"] == "Bearer k"

@@ -14,6 +14,7 @@ BACKENDS: Final[Mapping[str, str]] = {
     "anthropic": "ollama_bridge.backends.anthropic:AnthropicBackend",
     "openai": "ollama_bridge.backends.openai:OpenAIBackend",
     "google": "ollama_bridge.backends.google:GoogleBackend",
+    "vertex": "ollama_bridge.backends.google:GoogleBackend",
     "ollama": "ollama_bridge.backends.ollama:OllamaBackend",
     "demo": "ollama_bridge.backends.demo:DemoBackend",
 }
@@ -56,6 +57,15 @@ class ProviderSettings:
         trust_env: Whether `*_PROXY` variables are honoured.
         headers: Added to every request.
         account: For vendors whose address holds it.
+        api_version: Of Azure: a dated one has a path for each deployment.
+        project: Of Google Cloud; empty: the one of the credentials.
+        location: Of Google Cloud; empty: `global`.
+        credentials: A file of Google's; empty: application default credentials.
+        scope: What a token is asked for; empty: as its vendor has it.
+        token_url: Where; empty: as its vendor has it.
+        ca_bundle: A file with further certificate authorities, PEM.
+        at_once: Most requests at a time with each key; 0: any number.
+        spacing_s: Least seconds between the beginnings of two requests with a key.
     """
 
     name: str
@@ -68,6 +78,15 @@ class ProviderSettings:
     trust_env: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     account: str = ""
+    api_version: str = ""
+    project: str = ""
+    location: str = ""
+    credentials: str = ""
+    scope: str = ""
+    token_url: str = ""
+    ca_bundle: str = ""
+    at_once: int = 0
+    spacing_s: float = 0.0
 
 
 def location(kind: str) -> str:

@@ -155,6 +155,7 @@ class Dialect:
         encoding: Of embeddings; None: it refuses to be asked.
         embed_inputs: Texts that one call for embeddings may hold.
         embed_bytes: Bytes of all of them.
+        rewrite: Puts a body of Chat Completions that is ready in its own way; gets also the list of what is dropped.
     """
 
     names: Mapping[str, str] = field(default_factory=lambda: NAMES)
@@ -177,6 +178,7 @@ class Dialect:
     encoding: Literal["base64", "float"] | None = "float"
     embed_inputs: int = 96  # what Cohere takes, and most others
     embed_bytes: int = 200_000  # decimals are also read faster in small parts
+    rewrite: Callable[[dict[str, Any], list[str]], None] | None = None
 
 
 PLAIN: Final = Dialect(asks_all=True)

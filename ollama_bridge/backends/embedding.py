@@ -44,7 +44,11 @@ class Limits:
 
 
 async def embed_in_parts(
-    request: EmbedRequest, limits: Limits, ask: Callable[[EmbedRequest], Awaitable[Embeddings]]
+    request: EmbedRequest,
+    limits: Limits,
+    ask: Callable[[EmbedRequest], Awaitable[Embeddings]],
+    *,
+    at_once: int = 0,
 ) -> Embeddings:
     """Ask for as many texts at once as the provider takes, a few calls at the same time.
 
@@ -52,6 +56,7 @@ async def embed_in_parts(
         request: With any number of inputs.
         limits: Of one call.
         ask: Makes one call; the vectors are in the order of its inputs.
+        at_once: Most calls at the same time; 0: as many as is good.
 
     Raises:
         UpstreamError, InvalidRequest: Of the first call that fails; the others are then given up.
@@ -59,7 +64,7 @@ async def embed_in_parts(
     parts = [replace(request, inputs=part) for part in _parts(request.inputs, limits)]
     if len(parts) == 1:
         return await _fitted(parts[0], ask)
-    slots = asyncio.Semaphore(_AT_ONCE)
+    slots = asyncio.Semaphore(min(at_once or _AT_ONCE, _AT_ONCE))
 
     async def answered(number: int) -> Embeddings:
         async with slots:

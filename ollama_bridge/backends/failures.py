@@ -6,7 +6,7 @@ names the remedy and holds no secret.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
@@ -50,6 +50,8 @@ class Failures:
         error_types: What the provider's error codes and types mean.
         oddities: What of its replies is passed over.
         sent: The body of the request that may fail, if one is under way: its parameters may be what is refused.
+        place: The key of the provider's entry that says where we ask.
+        secrets: What else than its keys must never be shown, as it is now.
     """
 
     settings: ProviderSettings
@@ -59,6 +61,8 @@ class Failures:
     error_types: Mapping[str, Meaning] = field(default_factory=lambda: ERROR_TYPES)
     oddities: Oddities = field(default_factory=Oddities, compare=False, repr=False)
     sent: Mapping[str, Any] | None = field(default=None, repr=False)
+    place: str = "base_url"
+    secrets: Callable[[], Iterable[str]] = tuple
 
     @property
     def provider(self) -> str:
@@ -148,7 +152,12 @@ class Failures:
         return verdict._replace(retryable=should_retry), means
 
     def _error(self, verdict: Verdict, what: str, model: str, **known: Any) -> UpstreamError:
-        words = {"base_url": self._where(), "provider": self.provider, "key_variable": self.key_variable}
+        words = {
+            "base_url": self.where,
+            "provider": self.provider,
+            "key_variable": self.key_variable,
+            "place": self.place,
+        }
         return verdict.leaf(
             what + verdict.remedy.format_map(words),
             provider=self.provider,
@@ -186,16 +195,18 @@ class Failures:
         for link in reversed(chain):  # the root knows best: openai reports a refused connection as a timeout
             for kinds, verdict in BY_EXCEPTION:
                 if isinstance(link, kinds):
-                    return self._error(verdict, verdict.what.format(base_url=self._where()), model)
+                    return self._error(verdict, verdict.what.format(base_url=self.where), model)
         return self._by_sdk(exc, model)
 
     def _clean(self, message: str) -> str:
-        for key in self.settings.api_keys:
+        for key in (*self.settings.api_keys, *self.secrets()):
             if len(key) >= _MIN_KEY:  # local servers have keys such as `none`
                 message = message.replace(key, "***")
         return clean(message)
 
-    def _where(self) -> str:
+    @property
+    def where(self) -> str:
+        """The address that is asked, without a password that it may hold."""
         return _USER_INFO.sub("//", self.settings.base_url or self.default_url)
 
     def _by_sdk(self, exc: BaseException, model: str) -> UpstreamError:

@@ -7,7 +7,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ollama_bridge.backends import BACKENDS, ProviderSettings, location
-from ollama_bridge.backends.vendors import Fim, vendor_of
+from ollama_bridge.backends.vendor import Fim
+from ollama_bridge.backends.vendors import vendor_of
 
 _URL: Final = "https://api.openai.com/v1"
 _OPENAI: Final = Fim("completions", ("gpt-3.5-turbo-instruct",))

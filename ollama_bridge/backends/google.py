@@ -12,7 +12,7 @@ import inspect
 import logging
 import urllib.parse
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeAlias, cast
@@ -21,18 +21,20 @@ import aiohttp
 import orjson
 import structlog
 from google import genai
+from google.genai import errors as genai_errors
 from google.genai import types
 
-from ollama_bridge.backends import ProviderSettings, framing, google_embed, listing, whole
+from ollama_bridge.backends import ProviderSettings, framing, google_embed, listing, vertex, whole
 from ollama_bridge.backends.bursts import bursts, told
 from ollama_bridge.backends.embedding import embed_in_parts, read_reply, whole_reply
 from ollama_bridge.backends.google_failures import ERROR_STATUSES, SDK_ERRORS, GoogleFailures
 from ollama_bridge.backends.google_params import build
 from ollama_bridge.backends.google_stream import GenerateReader
 from ollama_bridge.backends.listing_facts import google_entry
-from ollama_bridge.backends.sdk import TLS, USER_AGENT, encode, neutral_environment, other_key
+from ollama_bridge.backends.sdk import USER_AGENT, encode, neutral_environment, other_key, tls
 from ollama_bridge.backends.session import client_session
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Reply
+from ollama_bridge.errors import UpstreamError
 from ollama_bridge.facts import Listed
 from ollama_bridge.repairs import mend
 from ollama_bridge.tokens import estimate_tokens
@@ -46,10 +48,14 @@ SDK_MINOR: Final = "3.4."
 """The versions of google-genai whose lower path was read and tested; `pyproject.toml` asks for the same."""
 
 DEFAULT_BASE_URL: Final = "https://generativelanguage.googleapis.com"
+VERTEX_URL: Final = "https://aiplatform.googleapis.com"
+"""The location's name comes in front of it, but for `global`."""
 _API_VERSION: Final = "v1beta"  # the SDK's own default, v1, knows no `*-latest` models
 
 _PAGE_SIZE: Final = 1000  # the most there is, and more than it has
 _LIST: Final = f"models?pageSize={_PAGE_SIZE}"
+
+_REPLACED: Final = types.Content(role="user", parts=[types.Part(text="replaced by extra_body")])
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
 """Beside those that the client has from the start."""
@@ -63,12 +69,15 @@ class GoogleBackend:
 
     def __init__(self, settings: ProviderSettings) -> None:
         self._settings = settings
+        self._is_vertex = settings.kind == "vertex"
+        self._account: vertex.Account | None = None
         self._failures = GoogleFailures(
             settings=settings,
-            default_url=DEFAULT_BASE_URL,
-            key_variable="GEMINI_API_KEY",
+            default_url=VERTEX_URL if self._is_vertex else DEFAULT_BASE_URL,
+            key_variable="GOOGLE_APPLICATION_CREDENTIALS" if self._is_vertex else "GEMINI_API_KEY",
             sdk_error=SDK_ERRORS,
             error_types=ERROR_STATUSES,
+            secrets=lambda: self._account.secrets() if self._account else (),
         )
         self._opening = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
@@ -111,7 +120,8 @@ class GoogleBackend:
         path = await self._open(request)
         if isinstance(path, TypedPath):
             return estimate_tokens(request.messages, request.tools)
-        body = encode({"generateContentRequest": {"model": _model_path(model), **build(request).body}})
+        asked = {"model": _model_path(model), **build(request).body}
+        body = encode(vertex.counted(asked) if self._is_vertex else {"generateContentRequest": asked})
         with self._failures.mapped(model):
             return await path.count(model, body, self._key(request))
 
@@ -122,25 +132,30 @@ class GoogleBackend:
 
     async def _embed_part(self, path: "LowerPath | TypedPath", request: EmbedRequest) -> Embeddings:
         model = request.target.model
-        body = google_embed.to_body(request, _model_path(model))
-        failures = self._failures.about(body["requests"][0])
+        verb, body = google_embed.to_body(request, None if self._is_vertex else _model_path(model))
+        failures = self._failures.about((body.get("requests") or [body])[0])
         with failures.mapped(model):
-            kind, reply = await path.embeddings(model, encode(body), self._key(request))
+            kind, reply = await path.embeddings(model, encode(body), self._key(request), verb)
             return await read_reply(google_embed.read, reply, kind, request, failures)
 
     async def models(self) -> Sequence[Listed] | None:
-        """What it has; see `facts.Lister`."""
+        """What it has; see `facts.Lister`. Of Vertex AI the SDK lists only what a project has made for itself."""
+        if self._is_vertex:
+            return None
         path = await self._open(ChatRequest(""))
         with self._failures.mapped(""):
             return await listing.listed(path.models, [_LIST], self._failures, google_entry)
 
     async def warm(self) -> None:
-        """Make the client, which takes tens of milliseconds. Without a key there is nothing to warm."""
-        if self._settings.api_keys:
-            await self._open(ChatRequest(""))
+        """Make the client, which takes tens of milliseconds; but ask no server for credentials."""
+        if self._settings.api_keys or self._settings.credentials:
+            with suppress(UpstreamError):  # whoever asks first is told
+                await self._open(ChatRequest(""))
 
     async def aclose(self) -> None:
         """Close all connections."""
+        if self._account is not None:
+            await self._account.aclose()
         if self._client is not None:
             await self._client.aio.aclose()
             self._client.close()
@@ -153,37 +168,48 @@ class GoogleBackend:
     async def _open(self, request: ChatRequest | EmbedRequest) -> "LowerPath | TypedPath":
         if self._path is not None:
             return self._path
-        first_key = self._failures.key(replace(request, key=0))
+        by_key = not self._is_vertex or bool(self._settings.api_keys)
+        first_key = self._failures.key(replace(request, key=0)) if by_key else ""
         async with self._opening:
             if self._path is None:
                 if self._session is None:
-                    self._session = client_session(
-                        self._settings, self._settings.base_url or DEFAULT_BASE_URL
-                    )
-                self._client = await asyncio.to_thread(_client, self._settings, first_key, self._session)
+                    self._session = client_session(self._settings, self._failures.where)
+                if not by_key and self._account is None:
+                    self._account = await asyncio.to_thread(vertex.Account, self._settings)
+                made = partial(_client, self._settings, first_key, self._session, self._account)
+                self._client = await asyncio.to_thread(made)
                 if misfit := lower_path_misfit(self._client):
                     log.warning("typed google-genai calls in use", reason=misfit)
-                    self._path = TypedPath(self._client)
+                    self._path = TypedPath(self._client, self._account)
                 else:
-                    self._path = LowerPath(self._client, self._failures)
+                    self._path = LowerPath(self._client, self._failures, self._account)
             return self._path
 
 
-def _client(settings: ProviderSettings, api_key: str, session: aiohttp.ClientSession) -> genai.Client:
+def _client(
+    settings: ProviderSettings,
+    api_key: str,
+    session: aiohttp.ClientSession,
+    account: vertex.Account | None = None,
+) -> genai.Client:
+    is_vertex, trusted = settings.kind == "vertex", tls(settings)
+    who: dict[str, Any] = {"api_key": api_key}
+    if account is not None:
+        who = {"credentials": account.held, "project": account.project, "location": account.location}
     with neutral_environment():
         return genai.Client(
-            api_key=api_key,
-            vertexai=False,
+            vertexai=is_vertex,
+            **who,
             debug_config=genai.client.DebugConfig(client_mode=None, replays_directory=None, replay_id=None),
             http_options=types.HttpOptions(
-                base_url=settings.base_url or DEFAULT_BASE_URL,
-                api_version=_API_VERSION,
+                base_url=settings.base_url or (None if is_vertex else DEFAULT_BASE_URL),
+                api_version=vertex.API_VERSION if is_vertex else _API_VERSION,
                 headers={"User-Agent": USER_AGENT, **settings.headers},
                 # Unset, a failed connection is tried again after up to 10 s, whatever the options say.
                 retry_options=types.HttpRetryOptions(attempts=1),
                 # The context of all providers; the four that it would make of its own take 70 ms.
-                client_args={"verify": TLS},
-                async_client_args={"verify": TLS, "ssl": TLS},
+                client_args={"verify": trusted},
+                async_client_args={"verify": trusted, "ssl": trusted},
                 aiohttp_client=session,
             ),
         )
@@ -200,13 +226,17 @@ def lower_path_misfit(client: genai.Client) -> str:
         api = client._api_client  # noqa: SLF001 - see the decision record
         built = [*inspect.signature(api._build_request).parameters]  # noqa: SLF001
         sent = [*inspect.signature(api._async_request).parameters]  # noqa: SLF001
-        request = api._build_request("post", "models/m:streamGenerateContent?alt=sse", {})  # noqa: SLF001
+        path = f"{_path(client, 'm')}:streamGenerateContent?alt=sse"
+        request = api._build_request("post", path, {})  # noqa: SLF001
+        by_key = bool(api.api_key)
+        below = "" if by_key else f"projects/{api.project}/locations/{api.location}/"
+        version = vertex.API_VERSION if api.vertexai else _API_VERSION
         fits = (
             built == ["http_method", "path", "request_dict", "http_options"]
             and sent == ["http_request", "http_options", "stream"]
             and inspect.iscoroutinefunction(api._async_request)  # noqa: SLF001
-            and request.url.endswith(f"/{_API_VERSION}/models/m:streamGenerateContent?alt=sse")
-            and "x-goog-api-key" in request.headers
+            and request.url.endswith(f"/{version}/{below}{path}")
+            and ("x-goog-api-key" in request.headers or isinstance(api._credentials, vertex.Held))  # noqa: SLF001
             and hasattr(request, "data")
             and api._use_aiohttp()  # noqa: SLF001
         )
@@ -218,13 +248,19 @@ def lower_path_misfit(client: genai.Client) -> str:
 class LowerPath:
     """The client's own request path, below its types."""
 
-    def __init__(self, client: genai.Client, failures: GoogleFailures) -> None:
+    def __init__(
+        self, client: genai.Client, failures: GoogleFailures, account: vertex.Account | None = None
+    ) -> None:
+        self._client = client
         self._api = client._api_client  # noqa: SLF001 - see the decision record
         self._failures = failures
+        self._account = account
 
     async def frames(self, model: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Frames:
         """Ask, and yield what arrives. Closing it closes the connection."""
-        response = await self._post(f"{_path(model)}:streamGenerateContent?alt=sse", body, headers)
+        response = await self._post(
+            f"{_path(self._client, model)}:streamGenerateContent?alt=sse", body, headers
+        )
         try:
             chunks = response.content.iter_any()
             kind = response.headers.get("content-type", "")
@@ -238,12 +274,14 @@ class LowerPath:
 
     async def count(self, model: str, body: bytes, headers: Mapping[str, str]) -> int:
         """Ask for the number of tokens of a prompt."""
-        _, counted = await self._whole(f"{_path(model)}:countTokens", body, model, headers)
+        _, counted = await self._whole(f"{_path(self._client, model)}:countTokens", body, model, headers)
         return int(orjson.loads(counted)["totalTokens"])
 
-    async def embeddings(self, model: str, body: bytes, headers: Mapping[str, str]) -> tuple[str, bytes]:
-        """Ask `:batchEmbedContents`, and read all of the reply: its content type, and its body."""
-        return await self._whole(f"{_path(model)}:batchEmbedContents", body, model, headers)
+    async def embeddings(
+        self, model: str, body: bytes, headers: Mapping[str, str], verb: str
+    ) -> tuple[str, bytes]:
+        """Ask for embeddings, and read all of the reply: its content type, and its body."""
+        return await self._whole(f"{_path(self._client, model)}:{verb}", body, model, headers)
 
     async def models(self, path: str) -> tuple[str, bytes]:
         """A page of the list of models: its content type, and its body."""
@@ -267,6 +305,20 @@ class LowerPath:
             response.close()  # nothing to do when it was read to its end
 
     async def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Ask; with credentials of Google Cloud once more when the token was refused: it may have been withdrawn."""
+        if self._account is None:
+            return await self._sent(path, body, headers)
+        token = await self._account.sign()
+        try:
+            return await self._sent(path, body, headers)
+        except genai_errors.ClientError as exc:
+            if exc.code != 401:
+                raise
+            self._account.refused(token)
+        await self._account.sign()
+        return await self._sent(path, body, headers)
+
+    async def _sent(self, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         request = self._api._build_request("post", path, {})  # noqa: SLF001
         request.headers.update(headers)
         request.data = body
@@ -277,8 +329,9 @@ class LowerPath:
 class TypedPath:
     """The SDK's public typed path, for versions whose lower one is not known."""
 
-    def __init__(self, client: genai.Client) -> None:
+    def __init__(self, client: genai.Client, account: vertex.Account | None = None) -> None:
         self._client = client
+        self._account = account
 
     async def frames(self, model: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Frames:
         """Ask, and yield what arrives. Closing it closes the connection.
@@ -296,12 +349,18 @@ class TypedPath:
             reading.cancel()
             await asyncio.wait({reading})
 
-    async def embeddings(self, model: str, body: bytes, headers: Mapping[str, str]) -> tuple[str, bytes]:
-        """Ask, and put what the types hold back into the wire's names."""
+    async def embeddings(
+        self, model: str, body: bytes, headers: Mapping[str, str], _: str
+    ) -> tuple[str, bytes]:
+        """Ask, and put what the types hold back into the wire's names; the verb the SDK knows."""
+        if self._account is not None:
+            await self._account.sign()
         options = types.HttpOptions(extra_body=orjson.loads(body), headers=dict(headers))
         config = types.EmbedContentConfig(http_options=options)
         reply = await self._client.aio.models.embed_content(
-            model=_model_path(model), contents="replaced by extra_body", config=config
+            model=_path(self._client, model),
+            contents=[_REPLACED, _REPLACED],  # for one alone it may have a verb of its own
+            config=config,
         )
         return "application/json", reply.model_dump_json(by_alias=True, exclude_none=True).encode()
 
@@ -321,8 +380,10 @@ class TypedPath:
             http_options=types.HttpOptions(extra_body=orjson.loads(body), headers=dict(headers)),
         )
         try:
+            if self._account is not None:
+                await self._account.sign()
             stream = await self._client.aio.models.generate_content_stream(
-                model=_path(model), contents="replaced by extra_body", config=config
+                model=_path(self._client, model), contents="replaced by extra_body", config=config
             )
             async for chunk in stream:
                 arrived.put_nowait(chunk.model_dump(mode="json", by_alias=True, exclude_none=True))
@@ -335,5 +396,5 @@ def _model_path(model: str) -> str:
     return model if "/" in model else f"models/{model}"
 
 
-def _path(model: str) -> str:
-    return urllib.parse.quote(_model_path(model))
+def _path(client: genai.Client, model: str) -> str:
+    return urllib.parse.quote(vertex.model_path(model) if client.vertexai else _model_path(model))

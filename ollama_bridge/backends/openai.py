@@ -3,10 +3,11 @@
 Which API is asked, Chat Completions or Responses, the provider's settings say, or else each model's rules.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 import httpx2
 import openai
@@ -41,7 +42,9 @@ from ollama_bridge.backends.sdk import (
     pin_loggers,
     settle,
 )
+from ollama_bridge.backends.sign_in import sign_in_for
 from ollama_bridge.backends.stopwords import StopWords
+from ollama_bridge.backends.vendor import Vendor
 from ollama_bridge.backends.vendors import vendor_kind, vendor_of
 from ollama_bridge.backends.verdicts import ERROR_TYPES, NO_CREDIT, Meaning
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, Reply
@@ -53,6 +56,8 @@ from ollama_bridge.repairs import mend
 from ollama_bridge.tokens import estimate_tokens
 
 log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
 
 DEFAULT_URL: Final = "https://api.openai.com/v1"
 
@@ -128,6 +133,16 @@ class _Client(openai.AsyncOpenAI):
         return {}  # what machine this is concerns nobody
 
 
+class _SignedClient(_Client):
+    """For those who sign in another way: nothing of the SDK's own is added to each request's headers."""
+
+    def _auth_headers(self, security: Any) -> dict[str, str]:  # noqa: ARG002 - the SDK's
+        return {}
+
+    def _validate_headers(self, headers: Any, custom_headers: Any) -> None:
+        """They need no `Authorization`."""
+
+
 class OpenAIBackend:
     """One provider that speaks OpenAI's APIs.
 
@@ -140,22 +155,29 @@ class OpenAIBackend:
         pin_loggers()
         keys = tuple(key for key in settings.api_keys if key and key.lower() != _NO_KEY)
         self._settings = settings = replace(settings, api_keys=keys)
-        vendor = vendor_of(settings.kind, settings.base_url)
+        self._vendor = vendor = vendor_of(settings.kind, settings.base_url)
         self._is_openai = vendor is None and _is_openai(settings.base_url)
         self._dialect = vendor.dialect if vendor else OPENAI if self._is_openai else PLAIN
-        self._wants_key = self._is_openai or (
-            vendor is not None and not vendor.keyless and vendor_of("openai", settings.base_url) is vendor
-        )
         variable = vendor.key_variables[0] if vendor and vendor.key_variables else "OPENAI_API_KEY"
-        self._failures = Failures(settings, DEFAULT_URL, variable, openai.OpenAIError, OPENAI_ERROR_TYPES)
+        http = http_client(settings)
+        self._sign_in = sign_in_for(vendor.sign_in, settings, variable, http) if vendor else None
+        self._wants_key = self._is_openai or (vendor is not None and self._demands_key(vendor))
+        self._failures = Failures(
+            settings,
+            DEFAULT_URL,
+            variable,
+            openai.OpenAIError,
+            OPENAI_ERROR_TYPES,
+            secrets=self._sign_in.secrets if self._sign_in else tuple,
+        )
         self._url = (settings.base_url or DEFAULT_URL).rstrip("/")
         # Without this the SDK would send OPENAI_ORG_ID and OPENAI_CUSTOM_HEADERS to whoever base_url is.
         with neutral_environment():
-            self._client = _Client(
-                api_key=keys[0] if keys else _NO_KEY,
+            self._client = (_SignedClient if self._sign_in else _Client)(
+                api_key=keys[0] if keys and self._sign_in is None else _NO_KEY,
                 base_url=self._url,
                 max_retries=0,  # the retry policy owns retrying
-                http_client=http_client(settings),
+                http_client=http,
             )
         self._headers: dict[str, str] = {
             "User-Agent": USER_AGENT,
@@ -228,13 +250,30 @@ class OpenAIBackend:
         api = _APIS[self._settings.api or request.target.rules.api]
         messages = conversation(request)
         prepared = api.prepare(request, messages, self._dialect)
-        return self._url + api.path, api, prepared, len(messages)
+        if self._dialect.rewrite is not None:
+            self._dialect.rewrite(prepared.body, prepared.dropped)
+        return self._endpoint(api.path, model), api, prepared, len(messages)
+
+    def _demands_key(self, vendor: Vendor) -> bool:
+        """Whether a vendor need not be asked without a key, as it may where it is not at an address of its own."""
+        if self._sign_in is not None:
+            return self._sign_in.needs_key
+        if vendor.keyless or "authorization" in map(str.lower, self._settings.headers):
+            return False
+        return vendor_of("openai", self._settings.base_url) is vendor
+
+    def _endpoint(self, path: str, model: str) -> str:
+        route = self._vendor.route if self._vendor else None
+        if route is None:
+            return self._url + path
+        return route(self._url, path, model, self._settings.api_version)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Embed all inputs; see `chat.Embedder`."""
         if self._wants_key:
             self._failures.key(request)
-        return await embed_in_parts(request, openai_embeddings.limits(self._dialect), self._embed_part)
+        limits = openai_embeddings.limits(self._dialect)
+        return await embed_in_parts(request, limits, self._embed_part, at_once=self._settings.at_once)
 
     async def _embed_part(self, request: EmbedRequest) -> Embeddings:
         model = request.target.model
@@ -242,7 +281,7 @@ class OpenAIBackend:
         mend(body, request.target.rules.repairs)
         failures = self._failures.about(body)
         with failures.mapped(model):
-            stream = await self._post(self._url + "/embeddings", encode(body), request.key)
+            stream = await self._post(self._endpoint("/embeddings", model), encode(body), request.key)
             async with stream:
                 kind = stream.response.headers.get("content-type", "")
                 reply = await whole_reply(stream.response.aiter_bytes(), failures, model)
@@ -257,20 +296,23 @@ class OpenAIBackend:
 
     async def _get(self, url: str) -> tuple[str, bytes]:
         with self._failures.mapped(""):
-            stream = await self._client.get(
-                url,
-                cast_to=object,
-                stream=True,
-                stream_cls=openai.AsyncStream[object],
-                options={"headers": self._headers_of(0), "max_retries": 0},
-            )
+            stream = await self._signed(0, partial(self._listed, url))
             async with stream:
                 kind = stream.response.headers.get("content-type", "")
                 return kind, await listing.bounded(stream.response.aiter_bytes(), self._failures)
 
+    async def _listed(self, url: str, headers: dict[str, str]) -> openai.AsyncStream[object]:
+        return await self._client.get(
+            url,
+            cast_to=object,
+            stream=True,
+            stream_cls=openai.AsyncStream[object],
+            options={"headers": headers, "max_retries": 0},
+        )
+
     async def warm(self) -> None:
         """Go once through all of the SDK that a request goes through, without a network."""
-        stream = await self._post(REHEARSAL_URL, b"{}")
+        stream = await self._sent(REHEARSAL_URL, b"{}", self._headers)
         reply = payloads(stream.response, self._failures, "", whole.completion)
         async with stream, aclosing(reply) as batches:
             async for _ in batches:
@@ -278,21 +320,38 @@ class OpenAIBackend:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        if self._sign_in is not None:
+            await self._sign_in.aclose()
         await self._client.close()
 
     def _headers_of(self, key: int) -> dict[str, str]:
         return {**self._headers, **other_key(self._settings, key)} if key else self._headers
 
-    async def _post(self, path: str, content: bytes, key: int = 0) -> openai.AsyncStream[object]:
+    async def _signed(self, key: int, ask: Callable[[dict[str, str]], Awaitable[_T]]) -> _T:
+        """Ask with the headers of that key; once more with others, if they are refused and others can be had."""
+        if self._sign_in is None:
+            return await ask(self._headers_of(key))
+        signed = await self._sign_in.headers(key)
+        try:
+            return await ask({**self._headers, **signed})
+        except openai.AuthenticationError:
+            if not self._sign_in.refused(key, signed):
+                raise
+        return await ask({**self._headers, **await self._sign_in.headers(key)})
+
+    async def _post(self, url: str, content: bytes, key: int = 0) -> openai.AsyncStream[object]:
+        return await self._signed(key, partial(self._sent, url, content))
+
+    async def _sent(self, url: str, content: bytes, headers: dict[str, str]) -> openai.AsyncStream[object]:
         # The SDK's verb for endpoints it has no method for: its URL, key and errors, but neither its walk
         # through every message (80 ms in a long conversation) nor its typed chunks (130 us each).
         return await self._client.post(
-            path,
+            url,
             content=content,
             cast_to=object,
             stream=True,
             stream_cls=openai.AsyncStream[object],
-            options={"headers": self._headers_of(key), "max_retries": 0},
+            options={"headers": headers, "max_retries": 0},
         )
 
 

@@ -51,6 +51,7 @@ FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "refusal": "refusal",
     "safety": "refusal",
     "sensitive": "refusal",
+    "blacklist": "refusal",  # GigaChat
     # Cohere's own
     "complete": "stop",
     "tool_call": "tool_calls",
@@ -354,7 +355,8 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
         cached_read_tokens=wire.count(usage, "prompt_tokens_details", "cached_tokens")
         or wire.count(usage, "prompt_cache_hit_tokens")
         or wire.count(usage, "num_cached_tokens")
-        or wire.count(usage, "cached_tokens"),
+        or wire.count(usage, "cached_tokens")
+        or wire.count(usage, "precached_prompt_tokens"),
         cached_write_tokens=wire.count(usage, "prompt_tokens_details", "cache_write_tokens"),
         reasoning_tokens=reasoning,
     )

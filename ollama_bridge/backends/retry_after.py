@@ -66,7 +66,7 @@ def wait_of(value: str, unit_s: float = 1.0) -> float | None:
     try:
         wait_s = _number(float(value), unit_s)
     except ValueError:
-        wait_s = _duration(value) if _DURATION.match(value) else _time(value) - time.time()
+        wait_s = _duration(value) if _DURATION.match(value) else time_of(value) - time.time()
     return max(wait_s, 0.0) if math.isfinite(wait_s) else None
 
 
@@ -80,8 +80,8 @@ def _duration(value: str) -> float:
     return sum(float(amount) * _UNIT_S[unit] for amount, unit in _PART.findall(value))
 
 
-def _time(value: str) -> float:
-    """Seconds since the epoch; NaN for what is no time."""
+def time_of(value: str) -> float:
+    """Seconds since the epoch, of an HTTP date or an ISO 8601 time; NaN for what is neither."""
     try:
         found = datetime.fromisoformat(value)
     except ValueError:

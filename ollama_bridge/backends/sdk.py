@@ -6,11 +6,14 @@ connections, response headers up to 64 KiB (`providers.md` §1.2, §8). Its erro
 `failures` knows.
 """
 
+import functools
 import logging
 import os
+import ssl
 import urllib.request
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -22,7 +25,7 @@ from ollama_bridge.backends import ProviderSettings, framing, scrub_environment
 from ollama_bridge.backends.bursts import exhaust
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.framing import Whole
-from ollama_bridge.errors import InvalidRequest
+from ollama_bridge.errors import InvalidRequest, UpstreamRejected
 
 with suppress(ImportError):
     # Both SDKs use of it what `sys.modules` holds, whenever they make a client or a request: while google-genai's module,
@@ -40,6 +43,29 @@ _SETTLE_S: Final = 0.2
 
 TLS: Final = httpx2.create_ssl_context()
 """For all providers. Reading the certificate authorities takes 20 ms: once, while this module is imported in a thread."""
+
+
+def tls(settings: ProviderSettings) -> ssl.SSLContext:
+    """Whom a provider's connections trust: everybody's authorities, and those of its own file, if it has one.
+
+    Raises:
+        UpstreamRejected: The file cannot be read any more; it was looked at when the configuration was loaded.
+    """
+    if not settings.ca_bundle:
+        return TLS
+    try:
+        changed_ns = Path(settings.ca_bundle).stat().st_mtime_ns
+        return _tls_with(settings.ca_bundle, changed_ns)
+    except OSError as exc:  # ssl.SSLError is one
+        what = f"its certificates cannot be read: check providers.{settings.name}.ca_bundle"
+        raise UpstreamRejected(what, provider=settings.name, model="") from exc
+
+
+@functools.lru_cache(maxsize=8)
+def _tls_with(ca_bundle: str, changed_ns: int) -> ssl.SSLContext:  # noqa: ARG001 - one that has changed is another
+    context = httpx2.create_ssl_context()
+    context.load_verify_locations(cafile=ca_bundle)
+    return context
 
 
 def pin_loggers() -> None:
@@ -81,7 +107,7 @@ def http_client(settings: ProviderSettings) -> httpx2.AsyncClient:
     There is no read timeout: how much silence is too much is decided by the `timeout` policy.
     """
     return _Client(
-        transport=SessionTransport(trust_env=settings.trust_env),
+        transport=SessionTransport(trust_env=settings.trust_env, trusted=tls(settings)),
         timeout=httpx2.Timeout(None, connect=settings.connect_timeout_s),
         trust_env=False,
     )
@@ -114,12 +140,13 @@ class SessionTransport(httpx2.AsyncBaseTransport):
 
     Args:
         trust_env: Whether `*_PROXY` variables are honoured.
+        trusted: Who may vouch for a server.
     """
 
-    def __init__(self, *, trust_env: bool = False) -> None:
+    def __init__(self, *, trust_env: bool = False, trusted: ssl.SSLContext = TLS) -> None:
         self._trust_env = trust_env
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=TLS),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=trusted),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # httpx2 does it
             max_line_size=_MAX_HEADER_BYTES,

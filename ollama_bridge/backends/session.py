@@ -7,7 +7,7 @@ from typing import Any, Final
 import aiohttp
 
 from ollama_bridge.backends import ProviderSettings
-from ollama_bridge.backends.sdk import TLS
+from ollama_bridge.backends.sdk import tls
 
 _KEEPALIVE_S: Final = 60.0  # long enough for the next turn of a chat to find its connection open
 _MAX_HEADER_BYTES: Final = 65536  # aiohttp's 8190 is too little for some rate-limit and CSP headers
@@ -19,7 +19,9 @@ def client_session(settings: ProviderSettings, base_url: str) -> aiohttp.ClientS
     Make it inside the running loop; how much silence is too much is decided by the `timeout` policy.
     """
     return aiohttp.ClientSession(
-        connector=_Connector(settings.connect_timeout_s, limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=TLS),
+        connector=_Connector(
+            settings.connect_timeout_s, limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=tls(settings)
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(),
         proxy=_proxy(base_url) if settings.trust_env else None,

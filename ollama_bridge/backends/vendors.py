@@ -5,8 +5,6 @@ and looks at URL, headers and body.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from string import Formatter
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,60 +12,8 @@ from urllib.parse import urlsplit
 from ollama_bridge.backends import dialect as said
 from ollama_bridge.backends import vendor_models as models
 from ollama_bridge.backends.dialect import Dialect, Echo
-from ollama_bridge.chat import Rules
-from ollama_bridge.facts import Facts
-
-_TEXT: Final = Rules()
-
-
-@dataclass(frozen=True, slots=True)
-class Fim:
-    """Where a vendor fills gaps in code by itself.
-
-    Args:
-        path: Below `base_url`; with a slash in front: of the host.
-        models: What the names of the models begin with that can.
-    """
-
-    path: str
-    models: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Vendor:
-    """One vendor.
-
-    Args:
-        title: For people.
-        base_url: Where it answers; a name in braces is a key of its entry in the configuration.
-        key_variables: Environment variables that may hold its key, the first that is set counts.
-        variables: Other keys of its entry that environment variables fill, by the key.
-        keyless: Whether it answers without a key: it runs on a machine of one's own.
-        rules: Of its models that have no row.
-        dialect: How its wire differs.
-        models: What it offers without being told, the best choice first; and what is known of others.
-        hosts: Beside that of `base_url`, at which it answers too.
-        many: Whether it has hundreds of models, which would bury the others in a client's list.
-        fim: Where it fills gaps in code; None: it is asked in a chat.
-    """
-
-    title: str
-    base_url: str
-    key_variables: tuple[str, ...] = ()
-    variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    keyless: bool = False
-    rules: Rules = _TEXT
-    dialect: Dialect = field(default_factory=Dialect)
-    models: tuple[Facts, ...] = ()
-    hosts: tuple[str, ...] = ()
-    many: bool = False
-    fim: Fim | None = None
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Keys of its entry without which nobody knows where it is."""
-        return tuple(name for _, name, _, _ in Formatter().parse(self.base_url) if name)
-
+from ollama_bridge.backends.vendor import Fim, Vendor
+from ollama_bridge.backends.vendors_signed import SIGNED
 
 # https://docs.z.ai/api-reference/llm/chat-completion, https://docs.bigmodel.cn/api-reference: tools are called as the model
 # likes, or not shown; without `tool_stream` their arguments come after minutes of silence.
@@ -147,6 +93,7 @@ VENDORS: Final[Mapping[str, Vendor]] = MappingProxyType(
             rules=models.GLM_RULES,
             dialect=_GLM,
             models=models.GLM,
+            sign_in="glm",
         ),
         "bigmodel": Vendor(
             "Zhipu (GLM in China)",
@@ -155,6 +102,7 @@ VENDORS: Final[Mapping[str, Vendor]] = MappingProxyType(
             rules=models.GLM_RULES,
             dialect=_GLM,
             models=models.GLM,
+            sign_in="glm",
         ),
         "cohere": Vendor(
             "Cohere",
@@ -347,6 +295,7 @@ VENDORS: Final[Mapping[str, Vendor]] = MappingProxyType(
             rules=models.LOCAL_RULES,
             dialect=Dialect(names=_REPEAT_PENALTY, think=said.template, asks_all=True),
         ),
+        **SIGNED,
     }
 )
 """By the kind of provider that each is."""

@@ -30,7 +30,10 @@ _KEY: Final = "the API key was refused"
 _KEY_REMEDY: Final = ": check {key_variable} or providers.{provider}.api_key"
 _AGAIN: Final = ": ask again"
 _LATER: Final = ": ask again in a moment"
-_PLACE: Final = ": check the network and providers.{provider}.base_url"
+_PLACE: Final = ": check the network and providers.{provider}.{place}"
+_TRUST: Final = (
+    _PLACE + "; if its certificate is by an authority of its own, name that in providers.{provider}.ca_bundle"
+)
 
 
 class Verdict(NamedTuple):
@@ -149,7 +152,7 @@ BY_EXCEPTION: Final[tuple[tuple[tuple[type[BaseException], ...], Verdict], ...]]
     ),
     (
         (ssl.SSLError, ssl.CertificateError),
-        Verdict(UpstreamUnreachable, 502, "no trusted connection to {base_url}", _PLACE, retryable=False),
+        Verdict(UpstreamUnreachable, 502, "no trusted connection to {base_url}", _TRUST, retryable=False),
     ),
     (
         (aiohttp.ClientConnectorDNSError,),
@@ -181,7 +184,7 @@ BY_EXCEPTION: Final[tuple[tuple[tuple[type[BaseException], ...], Verdict], ...]]
             UpstreamRejected,
             502,
             "{base_url} cannot be used",
-            ": check providers.{provider}.base_url",
+            ": check providers.{provider}.{place}",
             retryable=False,
         ),
     ),

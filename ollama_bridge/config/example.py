@@ -104,15 +104,35 @@ providers:
   #   connect_timeout_s: 10                # seconds to reach it
   #   proxy: false                         # whether HTTPS_PROXY is obeyed
   #   headers: {X-Team: editors}
-  #   account: 0123456789abcdef            # of vendors whose address holds it
   #   discover: true                       # ask it for its models; default: discovery.enabled
   #   new_models: disabled                 # instead of discovery.new_models
   #   include: ["qwen*", "deepseek/*"]     # ids that clients see, and no others
   #   exclude: ["*-preview"]               # ids that they do not
+  #   ca_bundle: ""                        # a file of certificate authorities to trust beside the usual ones
+  #   at_once: 1                           # most requests at a time with each key; the others wait in turn
+  #   spacing_s: 1                         # least seconds between the beginnings of two
   #   requests_per_minute: 50              # also requests_per_hour, requests_per_day, tokens_per_minute
   #   requests_per_hour: 1000
   #   requests_per_day: 10000
   #   tokens_per_minute: 400000
+
+  # azure:                                 # key: AZURE_OPENAI_API_KEY; its models are named as your deployments are
+  #   account: my-resource                 # or base_url; AZURE_RESOURCE_NAME, AZURE_OPENAI_ENDPOINT
+  #   api_version: 2024-10-21              # only where there is no v1 API yet. OPENAI_API_VERSION
+  # vertex:                                # no key, or one in express mode
+  #   project: my-project                  # default: that of the credentials. GOOGLE_CLOUD_PROJECT
+  #   location: europe-west4               # default: global. GOOGLE_CLOUD_LOCATION
+  #   credentials: ""                      # a file; default: application default credentials. GOOGLE_APPLICATION_CREDENTIALS
+  # gigachat:                              # key: GIGACHAT_CREDENTIALS
+  #   scope: GIGACHAT_API_PERS             # or GIGACHAT_API_B2B, GIGACHAT_API_CORP. GIGACHAT_SCOPE
+  #   token_url: https://ngw.devices.sberbank.ru:9443/api/v2/oauth   # GIGACHAT_AUTH_URL
+  #   ca_bundle: ""                        # the file of its authority. GIGACHAT_CA_BUNDLE_FILE
+  # edge:
+  #   kind: cloudflare-gateway
+  #   account: 0123456789abcdef            # CLOUDFLARE_ACCOUNT_ID
+  #   gateway: my-gateway                  # CLOUDFLARE_GATEWAY_ID
+  #   api_key: none                        # that of the provider behind it, or none where the gateway keeps it
+  #   headers: {cf-aig-authorization: Bearer a-token-of-your-account}
 
 # Each provider with a key offers the models of the built-in catalogue. Entries here add models, or change one of
 # the catalogue's by its name.

@@ -23,7 +23,9 @@ _WORDS: Final[Mapping[str, str]] = {
 }
 """By the first word of pydantic's error type (`int_parsing`, `int_from_float`, …); others have good messages."""
 
-_SECRET_KEYS: Final = frozenset({"api_key", "headers", "clients", "state"})
+_SECRET_KEYS: Final = frozenset(
+    {"api_key", "headers", "clients", "state", "credentials", "ca_bundle", "token_url"}
+)
 _LONGEST_VALUE: Final = 40
 
 

@@ -1,10 +1,13 @@
 """Values of the configuration that need more than a type: read leniently, checked strictly."""
 
 import re
+import ssl
 from ipaddress import IPv6Address, ip_address
+from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
 
@@ -125,6 +128,56 @@ def _url_part(text: str) -> str:
     return text
 
 
+def _bare_url(url: str) -> str:
+    if "@" in urlsplit(_http_url(url)).netloc:
+        raise PydanticCustomError("config", "must hold no user and no password: they would be shown")
+    return url
+
+
+def _project(text: str) -> str:
+    if text and not _PROJECT.match(text):
+        raise PydanticCustomError("config", "must be a project's id, such as my-project-123456")
+    return text
+
+
+def _file(path: str, what: str) -> Path:
+    # It is not shown: who mistakes the key writes a secret here.
+    found = Path(path).expanduser()
+    try:
+        if found.is_file():
+            return found
+    except (OSError, ValueError):
+        pass
+    raise PydanticCustomError("config", "must be the path of {what}; there is no file at it", {"what": what})
+
+
+def _ca_bundle(path: str) -> str:
+    if not path:
+        return path
+    found = _file(path, "a file of certificates, PEM")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=found)
+    except OSError as exc:  # ssl.SSLError is one
+        message = "must be the path of a file of certificates, PEM; that file cannot be read as one"
+        raise PydanticCustomError("config", message) from exc
+    return str(found)
+
+
+def _credentials_file(path: str) -> str:
+    if not path:
+        return path
+    found = _file(path, "a file with Google credentials, JSON")
+    try:
+        told = orjson.loads(found.read_bytes())
+    except (OSError, ValueError):
+        told = None
+    if not isinstance(told, dict) or not isinstance(told.get("type"), str):
+        message = "must be the path of a file with Google credentials, JSON with a 'type'; that file is none"
+        raise PydanticCustomError("config", message)
+    return str(found)
+
+
+_PROJECT: Final = re.compile(r"[a-z0-9][a-z0-9.:-]*\Z")
 _URL_PART: Final = re.compile(r"[\w.-]+\Z", re.ASCII)
 _STORE_URL: Final = re.compile(r"(rediss?|unix)://\S+\Z")
 
@@ -132,6 +185,10 @@ Key: TypeAlias = Annotated[SecretStr, AfterValidator(_usable_key)]
 ApiKeys: TypeAlias = Annotated[tuple[Key, ...], BeforeValidator(_key_list)]
 HttpUrl: TypeAlias = Annotated[str, AfterValidator(_http_url)]
 UrlPart: TypeAlias = Annotated[str, AfterValidator(_url_part)]
+BareUrl: TypeAlias = Annotated[str, AfterValidator(_bare_url)]
+ProjectName: TypeAlias = Annotated[str, AfterValidator(_project)]
+CaBundle: TypeAlias = Annotated[str, AfterValidator(_ca_bundle)]
+CredentialsFile: TypeAlias = Annotated[str, AfterValidator(_credentials_file)]
 Host: TypeAlias = Annotated[str, AfterValidator(_bare_host)]
 Origins: TypeAlias = Annotated[
     tuple[Annotated[str, AfterValidator(_usable_origin)], ...], BeforeValidator(_origin_list)

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from ollama_bridge.backends.vendors import VENDORS
 from ollama_bridge.catalog import ModelConfig, catalogue_models
 from ollama_bridge.config.faults import faults, suggestion
 from ollama_bridge.config.instead import instead_faults
 from ollama_bridge.config.offering import offered, parents, told
-from ollama_bridge.config.schema import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, Config, KeyPath
+from ollama_bridge.config.schema import ENTRY_VARIABLES, IMPLICIT_PROVIDERS, Config, KeyPath, suffice
 from ollama_bridge.discovered import other_name
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.lineage import BrokenLineage, folded, key_of, places
@@ -270,25 +269,23 @@ class _Assembly:
 
     def _take_keys(self) -> None:
         providers = self._data.get("providers") or {}
-        for kind, variables in API_KEY_VARIABLES.items():
-            entry = (providers.get(kind) if isinstance(providers, dict) else None) or {}
+        for kind, names in ENTRY_VARIABLES.items():
+            written = isinstance(providers, dict) and kind in providers
+            entry = (providers[kind] if written else None) or {}
             if not isinstance(entry, dict) or entry.get("kind") not in {None, "", kind}:
                 continue
             # An entry with an address of its own gets no key that it does not name: the address may be a
             # third party's.
-            found = self._first_set(variables)
-            if not found or entry.get("base_url"):
+            if entry.get("base_url"):
                 continue
-            others = {
+            taken = {
                 key: set_by
-                for key, names in (VENDORS[kind].variables if kind in VENDORS else {}).items()
-                if not entry.get(key) and (set_by := self._first_set(names))
+                for key, variables in names.items()
+                if (set_by := self._first_set(variables)) and (key == "api_key" or not entry.get(key))
             }
-            # Half of an account is nobody's wish for a provider: the same variable serves the vendor's other tools.
-            if kind in VENDORS and not entry and {*VENDORS[kind].needs} - others.keys():
-                continue
-            for key, variable in {"api_key": found, **others}.items():
-                self._put(("providers", kind, key), self._environ[variable], self._names[variable])
+            if written or suffice(kind, {key: self._environ[name] for key, name in taken.items()}):
+                for key, name in taken.items():
+                    self._put(("providers", kind, key), self._environ[name], self._names[name])
 
     def _first_set(self, names: Iterable[str]) -> str | None:
         return next((name for name in names if self._environ.get(name, "").strip()), None)

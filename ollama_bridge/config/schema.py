@@ -6,6 +6,7 @@ file. A key that nothing reads yet is not accepted: a setting without effect is 
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -15,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from ollama_bridge.allowances import Budget, Rates
 from ollama_bridge.backends import KINDS
-from ollama_bridge.backends.vendors import VENDORS
+from ollama_bridge.backends.vendors import VENDORS, vendor_kind
 from ollama_bridge.catalog import Model, ModelConfig, complete
 from ollama_bridge.config.fields import Key, LogLevel, StoreUrl
 from ollama_bridge.config.sections import (
@@ -49,8 +50,29 @@ API_KEY_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Kind of provider to the environment variables that may hold its key, the first that is set counts."""
 
+OTHER_VARIABLES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "vertex": {
+        "project": ("GOOGLE_CLOUD_PROJECT",),
+        "location": ("GOOGLE_CLOUD_LOCATION",),
+        "credentials": ("GOOGLE_APPLICATION_CREDENTIALS",),
+    },
+    **{kind: vendor.variables for kind, vendor in VENDORS.items() if vendor.variables},
+}
+"""Kind of provider to other keys of its entry, and the environment variables that fill those it leaves open."""
+
+ENTRY_VARIABLES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    kind: {"api_key": API_KEY_VARIABLES.get(kind, ()), **OTHER_VARIABLES.get(kind, {})}
+    for kind in {**API_KEY_VARIABLES, **OTHER_VARIABLES}
+}
+"""Kind of provider to the keys of its entry that variables fill, and those."""
+
+_OF_FEW: Final = frozenset(
+    {"account", "gateway", "api_version", "project", "location", "credentials", "scope", "token_url"}
+)
+"""Keys of a provider's entry that are of use to few kinds."""
+
 KEYLESS_KINDS: Final = frozenset(
-    {"demo", "ollama", *(kind for kind, vendor in VENDORS.items() if vendor.keyless)}
+    {"demo", "ollama", "vertex", *(kind for kind, vendor in VENDORS.items() if vendor.keyless)}
 )
 """Kinds of providers that answer without a key."""
 
@@ -197,8 +219,10 @@ class Config(Section):
                 vendor = VENDORS[kind]
                 for part in vendor.needs:
                     if not getattr(provider, part):
-                        hint = " or ".join((f"providers.{name}.{part}", *vendor.variables.get(part, ())))
+                        ways = (part, *vendor.variables.get(part, ()), *vendor.variables.get("base_url", ()))
+                        hint = " or ".join((f"providers.{name}.{ways[0]}", *ways[1:]))
                         yield ("providers", name), f"nobody knows where {vendor.title} is: set {hint}"
+            yield from _useless(name, kind, provider)
         if self.cache.enabled and self.cache.store == "state" and not self.state:
             message = (
                 "cache.store is 'state', and no Redis is named: set 'state' (or REDIS_ADDR), or choose 'disk'"
@@ -230,6 +254,37 @@ class Config(Section):
                     (*path, "backend"),
                     f"model '{model.name}': no provider is called '{model.backend}'; known: {known}",
                 )
+
+
+def suffice(kind: str, found: Mapping[str, str]) -> bool:
+    """Whether variables alone make a provider of this kind.
+
+    Half of an account is nobody's wish for one: the same variables serve the vendor's other tools.
+
+    Args:
+        kind: Of the provider.
+        found: Keys of its entry, and what variables say of them.
+    """
+    if kind == "vertex":
+        return "project" in found and "credentials" in found and Path(found["credentials"]).is_file()
+    needs = VENDORS[kind].needs if kind in VENDORS else ()
+    return "api_key" in found and ("base_url" in found or found.keys() >= {*needs})
+
+
+def _useless(name: str, kind: str, provider: Provider) -> Iterator[tuple[KeyPath, str]]:
+    """What an entry sets that its kind never reads."""
+    if kind not in KINDS:
+        return
+    of = vendor_kind(kind, provider.base_url) or kind
+    takes = VENDORS[of].takes if of in VENDORS else OTHER_VARIABLES.get(of, {})
+    for key in sorted(_OF_FEW):
+        if getattr(provider, key) and key not in takes:
+            known = [one for one, keys in OTHER_VARIABLES.items() if key in keys]
+            message = f"providers.{name}.{key} is of no use to kind '{kind}', only to {', '.join(known)}"
+            yield ("providers", name, key), message
+    if kind == "vertex" and provider.api_key and provider.credentials:
+        message = f"provider '{name}' has both an API key and a file of credentials: leave one of them out"
+        yield ("providers", name, "api_key"), message
 
 
 def _name_faults(model: ModelConfig, path: KeyPath, taken: dict[str, str]) -> Iterator[tuple[KeyPath, str]]:

@@ -16,15 +16,20 @@ from pydantic import (
 
 from ollama_bridge.allowances import Rate
 from ollama_bridge.backends import ProviderSettings
-from ollama_bridge.backends.vendors import VENDORS
+from ollama_bridge.backends.azure import is_dated
+from ollama_bridge.backends.vendors import VENDORS, vendor_of
 from ollama_bridge.catalog import facts_kind
 from ollama_bridge.config.fields import (
     ApiKeys,
+    BareUrl,
+    CaBundle,
+    CredentialsFile,
     Host,
     HttpUrl,
     Milliseconds,
     Origins,
     Patterns,
+    ProjectName,
     UrlPart,
     reaches_others,
 )
@@ -210,6 +215,16 @@ class Provider(Section):
         proxy: Whether `HTTPS_PROXY` and its like are obeyed.
         headers: Added to every request; shown as masked as keys are.
         account: For vendors whose address holds it: see `backends.vendors`.
+        gateway: Of the same account, at Cloudflare.
+        api_version: Of Azure; a dated one asks each deployment at an address of its own.
+        project: Of Google Cloud.
+        location: Of Google Cloud.
+        credentials: A file of Google's, such as a service account's key.
+        scope: What GigaChat's token is asked for.
+        token_url: Where it is.
+        ca_bundle: A file of certificate authorities that are trusted beside the usual ones.
+        at_once: Most requests at a time with each key; 0: any number; None: as its vendor wants it.
+        spacing_s: Least seconds between the beginnings of two with the same key; None: as its vendor wants it.
         discover: Whether it is asked for its models; None: as `discovery.enabled` says.
         new_models: As `discovery.new_models`, for its models.
         include: Patterns of its ids: what fits is enabled, and nothing else of what it offers by itself.
@@ -227,6 +242,16 @@ class Provider(Section):
     proxy: bool = False
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     account: UrlPart = ""
+    gateway: UrlPart = ""
+    api_version: UrlPart = ""
+    project: ProjectName = ""
+    location: UrlPart = ""
+    credentials: CredentialsFile = ""
+    scope: Annotated[str, Field(pattern="^[!-~]*$")] = ""
+    token_url: BareUrl | None = None
+    ca_bundle: CaBundle = ""
+    at_once: NonNegativeInt | None = None
+    spacing_s: Annotated[float, Field(ge=0, le=3600)] | None = None
     discover: bool | None = None
     new_models: NewModels | None = None
     include: Patterns = ()
@@ -245,17 +270,29 @@ class Provider(Section):
 
     def settings(self, name: str) -> ProviderSettings:
         """What the backend's constructor is told; `name` is the provider's key in the configuration."""
+        kind, base_url = self.kind or name, self.address(name)
+        vendor = vendor_of(kind, base_url)
+        at_once, spacing_s = (vendor.at_once, vendor.spacing_s) if vendor else (0, 0.0)
         return ProviderSettings(
             name=name,
-            kind=self.kind or name,
+            kind=kind,
             api_keys=tuple(key.get_secret_value() for key in self.api_key),
-            base_url=self.address(name),
-            api=self.api,
+            base_url=base_url,
+            api=self.api or ("chat" if is_dated(self.api_version) else None),
             fim=self.fim,
             connect_timeout_s=self.connect_timeout_s,
             trust_env=self.proxy,
             headers={header: value.get_secret_value() for header, value in self.headers.items()},
             account=self.account,
+            api_version=self.api_version,
+            project=self.project,
+            location=self.location,
+            credentials=self.credentials,
+            scope=self.scope,
+            token_url=self.token_url or "",
+            ca_bundle=self.ca_bundle,
+            at_once=at_once if self.at_once is None else self.at_once,
+            spacing_s=spacing_s if self.spacing_s is None else self.spacing_s,
         )
 
     def facts_kind(self, name: str) -> str:
