@@ -48,6 +48,13 @@ async def answered(*frames, ask=heard.native, **fields):
         return await ask(daemon, **fields)
 
 
+async def everywhere(*frames):
+    """What clients get of it over each wire."""
+    async with bridged("google") as (daemon, upstream):
+        upstream.reply(split_at_random(streamed(*frames), seed=len(frames)))
+        return [await ask(daemon) for ask in WAYS]
+
+
 def pieces(*parts, name="look", finish="STOP"):
     """A call whose arguments come in these pieces."""
     frames = [frame(called(name=name, id="c", willContinue=True))]
@@ -150,8 +157,7 @@ async def test_a_piece_that_belongs_nowhere_is_a_broken_reply(part):
 )
 async def test_each_call_is_made_once(frames, calls):
     """Whoever says where one ends."""
-    for ask in WAYS:
-        found = await answered(*frames, frame(finish="STOP"), ask=ask)
+    for found in await everywhere(*frames, frame(finish="STOP")):
         assert (found.calls, found.error) == (calls, "")
 
 
@@ -202,9 +208,9 @@ async def test_calls_without_ids_have_the_same_ones_each_time():
 async def test_each_finish_reason_in_each_clients_words(word):
     """Behind a text, and behind nothing."""
     reason = FINISH_REASONS.get(word, "stop")
-    for at, ask in enumerate(WAYS):
-        found = await answered(frame(text("Hi")), frame(finish=word), ask=ask)
-        empty = await answered(frame(finish=word), ask=ask)
+    with_text = await everywhere(frame(text("Hi")), frame(finish=word))
+    without = await everywhere(frame(finish=word))
+    for at, (found, empty) in enumerate(zip(with_text, without, strict=True)):
         if reason == "broken":
             assert (found.text, found.ended, empty.status) == ("Hi", None, 502)
             assert word in found.error
@@ -223,8 +229,7 @@ async def test_each_block_of_a_prompt_is_a_refusal(word):
         "promptFeedback": {"blockReason": word, "blockReasonMessage": "Not\nhere."},
         "usageMetadata": USAGE,
     }
-    for at, ask in enumerate(WAYS):
-        found = await answered(blocked, ask=ask)
+    for at, found in enumerate(await everywhere(blocked)):
         assert found.ended == WORDS["refusal"][at]
         assert f"({word}); it says: Not here.]" in found.text
         assert EXPLANATIONS.get(word, "no further") in found.text

@@ -62,6 +62,13 @@ async def answered(*events, ask=heard.native, **fields):
         return await ask(daemon, **fields)
 
 
+async def everywhere(*events):
+    """What clients get of them over each wire."""
+    async with bridged("responses") as (daemon, upstream):
+        upstream.reply(split_at_random(sse(*events), seed=len(events)))
+        return [await ask(daemon) for ask in (heard.native, heard.openai, heard.anthropic)]
+
+
 # --------------------------------------------------------------------------------------- told once, told again
 
 WHOLE = message("Hello, ", "world")
@@ -108,6 +115,13 @@ TOLD = {
         event("output_text.done", text="world"),
         done(WHOLE),
         ended(WHOLE),
+    ],
+    "told again only when all of it is told": [
+        delta("Hello, ", content_index=0),
+        delta("world", content_index=1),
+        event("output_text.done", text="Hello, ", content_index=0),
+        event("output_text.done", text="world", content_index=1),
+        ended(),
     ],
     "trimmed when it is told again": [
         delta("Hello, "),
@@ -232,13 +246,12 @@ CALLED = {
 }
 
 
-@pytest.mark.parametrize("ask", [heard.native, heard.openai, heard.anthropic], ids=lambda ask: ask.__name__)
 @pytest.mark.parametrize("events", CALLED.values(), ids=CALLED)
-async def test_a_call_is_made_once_however_it_is_sent(events, ask):
+async def test_a_call_is_made_once_however_it_is_sent(events):
     """With all of its arguments; twice would be a tool that runs twice."""
-    found = await answered(*events, ask=ask)
-    assert found.calls == [("look", {"at": "x"})]
-    assert found.error == ""
+    for found in await everywhere(*events):
+        assert found.calls == [("look", {"at": "x"})]
+        assert found.error == ""
 
 
 async def test_two_calls_of_which_one_is_never_done():
@@ -288,8 +301,7 @@ ENDS = [
 @pytest.mark.parametrize(("end", "native", "openai", "anthropic"), ENDS)
 async def test_each_end_in_each_clients_words(end, native, openai, anthropic):
     """By the response's status, or else by the event; what is not known is no end of another kind."""
-    for ask, word in ((heard.native, native), (heard.openai, openai), (heard.anthropic, anthropic)):
-        found = await answered(delta("Hi"), end, ask=ask)
+    for found, word in zip(await everywhere(delta("Hi"), end), (native, openai, anthropic), strict=True):
         assert (found.text, found.ended, found.error) == ("Hi", word, "")
 
 
@@ -333,8 +345,7 @@ async def test_each_failure_is_an_error(end, words, said):
 )  # fmt: skip
 async def test_a_refusal_however_it_is_sent(events):
     """The model's words are the text, and each wire says that they are a refusal."""
-    for ask, word in ((heard.native, "stop"), (heard.openai, "content_filter"), (heard.anthropic, "refusal")):
-        found = await answered(*events, ask=ask)
+    for found, word in zip(await everywhere(*events), ("stop", "content_filter", "refusal"), strict=True):
         assert (found.text, found.ended) == ("I cannot.", word)
 
 

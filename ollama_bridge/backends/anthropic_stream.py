@@ -46,7 +46,7 @@ class Reader:
     """
 
     __slots__ = (
-        "_calls", "_failures", "_has_text", "_model", "_place", "_stop", "_told", "_tool_names", "_usages",
+        "_calls", "_failures", "_model", "_open", "_place", "_stop", "_told", "_tool_names", "_usages",
         "finished", "moved", "paused", "turn",
     )  # fmt: skip
 
@@ -66,12 +66,12 @@ class Reader:
         """Whether the last payload was more than a sign of life."""
         self.turn = Turn()
         """What there is of it."""
+        self._open = self.turn.open
         self._failures = failures
         self._model = model
         self._tool_names = tool_names or {}
         self._place = place
         self._calls: dict[object, tuple[ToolCall, Block]] = {}
-        self._has_text = False
         self._told = 0  # whole tool calls
         self._stop: dict[str, Any] = {}
         self._usages: list[dict[str, Any]] = [{}]
@@ -121,7 +121,9 @@ class Reader:
         kind = delta["type"]
         read = self._deltas.get(kind)
         if read is not None:
-            return read(self, delta, self.turn.block(payload.get("index")))
+            index = payload.get("index")
+            # One that nobody said begins is one of text.
+            return read(self, delta, self._open.get(index) or self.turn.begin(index, {"type": "text"}))
         if PASSED_DELTAS.get(kind, True):
             self._failures.odd("delta", kind, self._model)
         return ()
@@ -130,8 +132,9 @@ class Reader:
         text = delta["text"]
         if not text:
             return ()
-        block.add("text", _checked(text))
-        self._has_text = True
+        if text.__class__ is not str:
+            raise TypeError
+        block.texts.append(text)
         return (TextDelta(text),)
 
     def _thinking_delta(self, delta: dict[str, Any], block: Block) -> Iterable[Event]:
@@ -156,7 +159,6 @@ class Reader:
         block = self.turn.begin(index, head)
         if kind == "text":
             text = _checked(head.get("text") or "")
-            self._has_text = self._has_text or bool(text)
             return (TextDelta(text),) if text else ()
         if kind == "thinking":
             return _thinking(head.get("thinking"))
@@ -230,7 +232,7 @@ class Reader:
     def _finish(self, detail: str, reason: FinishReason) -> Iterable[Event]:
         sealed = self.turn.sealed(self._model) if self._told else b""
         finish = Finish(reason, self.usage() or Usage(), detail, sealed)
-        if reason == "refusal" and not self._has_text and not self._told:
+        if reason == "refusal" and not self.turn.has_text and not self._told:
             details = self._stop.get("stop_details")
             explanation = details.get("explanation") if isinstance(details, dict) else None
             return (TextDelta(explanation if explanation and type(explanation) is str else _DECLINED), finish)

@@ -24,19 +24,18 @@ class Block:
         head: As it began.
     """
 
-    __slots__ = ("_citations", "_pieces", "head")
+    __slots__ = ("_citations", "_pieces", "head", "texts")
 
     def __init__(self, head: Mapping[str, Any]) -> None:
         self.head = head
-        self._pieces: dict[str, list[str]] = {}
+        self.texts: list[str] = []
+        """The text that it goes on with."""
+        self._pieces: dict[str, list[str]] = {"text": self.texts}
         self._citations: list[object] = []
 
     def add(self, name: str, piece: str) -> None:
         """It goes on with a piece of what is called `name`."""
-        pieces = self._pieces.get(name)
-        if pieces is None:
-            pieces = self._pieces[name] = []
-        pieces.append(piece)
+        self._pieces.setdefault(name, []).append(piece)
 
     def cite(self, citation: object) -> None:
         """It goes on with where it has its text from."""
@@ -62,7 +61,7 @@ class Block:
         for name, pieces in self._pieces.items():
             if name == "partial_json":
                 block["input"] = self.arguments()
-            else:
+            elif pieces:
                 block[name] = block.get(name, "") + "".join(pieces)
         if self._citations:
             block["citations"] = [*block.get("citations", ()), *self._citations]
@@ -71,33 +70,35 @@ class Block:
     def chars(self) -> int:
         """Characters of the answer that it holds."""
         begun = self.head.get("text") if self.head["type"] == "text" else ""
-        return len(begun or "") + sum(map(len, self._pieces.get("text", ())))
+        return len(begun or "") + sum(map(len, self.texts))
 
 
 class Turn:
     """The blocks of one turn, over all its pauses."""
 
-    __slots__ = ("_blocks", "_open", "container")
+    __slots__ = ("_blocks", "container", "open")
 
     def __init__(self) -> None:
         self.container = ""
         """Where the provider's tools keep what they work on; they want to find it again."""
+        self.open: dict[object, Block] = {}
+        """The blocks of the reply that is being read, by their numbers."""
         self._blocks: list[Block] = []
-        self._open: dict[object, Block] = {}
+
+    @property
+    def has_text(self) -> bool:
+        """Whether anything was said that a client sees as the answer."""
+        return any(block.chars() for block in self._blocks)
 
     def begin(self, index: object, head: Mapping[str, Any]) -> Block:
         """A block begins."""
-        block = self._open[index] = Block(head)
+        block = self.open[index] = Block(head)
         self._blocks.append(block)
         return block
 
-    def block(self, index: object) -> Block:
-        """The block of this number; one of text where nobody said that it begins."""
-        return self._open.get(index) or self.begin(index, {"type": "text"})
-
     def pause(self) -> None:
         """What follows is numbered anew."""
-        self._open.clear()
+        self.open.clear()
 
     def content(self) -> list[dict[str, Any]]:
         """All of it, to be sent back.
