@@ -291,7 +291,8 @@ class ChatReader:
             return [*self._ended()]
         if "choices" not in chunk:
             chunk = cohere_stream.chunk_of(chunk) or chunk
-        if usage := self._odd.usage(chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")):
+        usage = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")
+        if usage and (usage := self._odd.usage(usage)):
             self._usage = usage
         events: list[Event] = []
         self.moved = False

@@ -202,7 +202,7 @@ class ResponsesReader:
         self.calling = False
         """Whether a tool call has begun and is not whole."""
         self.moved = False
-        """Whether the last event was more than a sign of life."""
+        """Whether the last event of which none of ours came was more than a sign of life."""
         self._failures = failures
         self._model = model
         self._turn = turn
@@ -225,11 +225,10 @@ class ResponsesReader:
             UpstreamError: It reports a failure, or ends a reply that makes no sense.
             AttributeError, LookupError, TypeError: It has not the shape it should have (`Failures.mapped`).
         """
-        kind = event.get("type")
-        read = self._table.get(kind)
-        self.moved = kind != "keepalive"
+        read = self._table.get(event.get("type"))
         if read is not None:
             return read(self, event)
+        self.moved = event.get("type") != "keepalive"
         if event.get("error") or event.get("object") == "error":
             raise self._failures.told(event, self._model)
         return ()
@@ -273,11 +272,12 @@ class ResponsesReader:
 
     def _begun(self, event: dict[str, Any]) -> Iterable[Event]:
         self.calling = event["item"].get("type") == "function_call"
+        self.moved = True
         return ()
 
     def _item(self, event: dict[str, Any]) -> Iterable[Event]:
         item = event["item"]
-        self.calling = False
+        self.calling, self.moved = False, True
         if item.get("type") != "function_call":
             self._keep(item)
             return ()
