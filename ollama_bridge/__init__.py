@@ -5,11 +5,13 @@ The map, from the ground up (an import goes down only; `pyproject.toml` enforces
     errors events chat record       who is at fault; what is said; what is asked; what it came to    floor 0
     names media masking templates   model names, images, keys in texts, Go's templates: all pure     floor 0
     history infill presets tokens   repairs conversations; gaps to fill; what models add; estimates  floor 0
-    facts allowances                a row of the catalogue; what an operator allows                  floor 0
+    facts allowances opening        rows of the catalogue; what an operator allows; what tells a message floor 0
+    repairs                         what is done about a parameter that a model refuses              floor 0
     listening                       sockets to listen on                                             floor 0
     catalog catalog_data backends/  known facts about models; one file per provider SDK              floor 1
-    lineage  fallbacks              models made from models, and who may answer for which            floor 1
+    lineage                         models made from models                                          floor 1
     prices                          what a call costs                                                floor 1
+    lessons  learned                the repairs that models turned out to need: their file, a memory  floor 1
     sqlitefile  store/  vault       files of ours; counts and values that are shared; kept bytes     floor 1
     ledger/  metrics                a row for each call, on disk; sums of all calls                  floor 1
     surfaces/  policies/            one room per client wire; backends that hold backends            floor 2

@@ -87,3 +87,8 @@ class Rates(BaseModel):
     requests_per_hour: Rate | None = None
     requests_per_day: Rate | None = None
     tokens_per_minute: Rate | None = None
+
+
+def rates_of(entry: BaseModel) -> Rates:
+    """Those that an entry of `models` or `providers` has among its other keys."""
+    return Rates(**{name: getattr(entry, name) for name in Rates.model_fields})

@@ -16,19 +16,21 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from ollama_bridge.allowances import Budget, ModelSize, Price, Rate, Task
+from ollama_bridge.backends.vendors import VENDORS, vendor_kind
 from ollama_bridge.catalog_data import (
     CATALOG,
     CATALOGUE_DATE,
     EMBEDDERS,
     FAMILIES,
     FILLERS,
+    SHORT_IDS,
     SNAPSHOTS,
     TALKS_AND_FILLS,
     UNKNOWN,
 )
-from ollama_bridge.chat import Capability, Message, Target
+from ollama_bridge.chat import Capability, Message, Rules, Target
 from ollama_bridge.facts import Facts
-from ollama_bridge.names import normalise_name
+from ollama_bridge.names import normalise_name, offered_name
 from ollama_bridge.presets import NOTHING_ADDED, Preset
 
 __all__ = [
@@ -186,12 +188,13 @@ def facts_for(kind: str, model_id: str) -> Facts:
     Args:
         kind: A provider's kind. The kinds of `CATALOG` are looked up by id, then by the id without its date, then
             by family. Of any other kind (a compatible vendor, a real Ollama) only sizes and capabilities are
-            borrowed, when it serves a model that we know: how to ask is the vendor's, not the maker's.
+            borrowed, when it serves a model that we know: how to ask is the vendor's, not the maker's. What a vendor's
+            own rows say goes first.
         model_id: As the provider knows it.
     """
     rows = _BY_ID.get(kind)
     if rows is None:
-        return _facts_elsewhere(model_id)
+        return _facts_at_vendor(kind, model_id) or _facts_elsewhere(model_id, UNKNOWN.rules)
     bare = model_id.rpartition("/")[2].lower()
     known = rows.get(bare) or rows.get(_DATE.sub("", bare))
     if known is not None:
@@ -216,9 +219,11 @@ def facts_kind(name: str, kind: str, base_url: str | None) -> str:
     """The `kind` to give to `facts_for` and `complete`, for a provider as it is configured.
 
     `acme: {kind: openai, base_url: …}` speaks OpenAI's wire, but its models follow nobody's rules but Chat
-    Completions'. A `base_url` of the entry `openai` itself is a gateway to OpenAI's own models.
+    Completions', unless the address is a vendor's. A `base_url` of the entry `openai` itself is a gateway to OpenAI's
+    own models.
     """
-    return COMPATIBLE if kind == "openai" and base_url is not None and name != kind else kind
+    vendor = vendor_kind(kind, base_url)
+    return vendor or (COMPATIBLE if kind == "openai" and base_url is not None and name != kind else kind)
 
 
 def complete(config: ModelConfig, *, kind: str, default_max_tokens: int | None = None) -> Model:
@@ -277,8 +282,8 @@ def catalogue_models(kind: str, backend_name: str) -> tuple[ModelConfig, ...]:
     """
     prefix = "" if backend_name == kind else f"{backend_name.replace('.', '-')}/"
     return tuple(
-        ModelConfig(name=f"{prefix}{facts.id}", backend=backend_name, backend_model=facts.id)
-        for facts in CATALOG.get(kind, ())
+        ModelConfig(name=offered_name(facts.id, prefix), backend=backend_name, backend_model=facts.id)
+        for facts in _rows(kind)
         if facts.offered
     )
 
@@ -352,13 +357,26 @@ def _preset(config: ModelConfig) -> Preset:
     )
 
 
-def _facts_elsewhere(model_id: str) -> Facts:
+def _rows(kind: str) -> Sequence[Facts]:
+    return VENDORS[kind].models if kind in VENDORS else CATALOG.get(kind, ())
+
+
+def _facts_at_vendor(kind: str, model_id: str) -> Facts | None:
+    vendor = VENDORS.get(kind)
+    if vendor is None:
+        return None
+    known = next((facts for facts in vendor.models if facts.id == model_id), None)
+    return known or _facts_elsewhere(model_id, vendor.rules)
+
+
+def _facts_elsewhere(model_id: str, rules: Rules) -> Facts:
     bare = _DATE.sub("", model_id.rpartition("/")[2].partition(":")[0].lower())
+    rules = replace(rules, short_ids=rules.short_ids or bare.startswith(SHORT_IDS))
     for rows in _BY_ID.values():
         # OpenRouter writes `claude-sonnet-4.5` where Anthropic has `claude-sonnet-4-5`.
         same = rows.get(bare) or rows.get(bare.replace(".", "-"))
         if same is not None:
-            return replace(same, id=model_id, rules=UNKNOWN.rules, offered=False)
+            return replace(same, id=model_id, rules=rules, offered=False)
     words = "-" + bare.replace("_", "-")
     for part, facts in EMBEDDERS:
         if f"-{part}" in words:
@@ -370,6 +388,7 @@ def _facts_elsewhere(model_id: str) -> Facts:
         display_name=model_id,
         family=_AFTER_LETTERS.sub("", bare),
         capabilities=TALKS_AND_FILLS if fills else UNKNOWN.capabilities,
+        rules=rules,
     )
 
 

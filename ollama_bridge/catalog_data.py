@@ -324,6 +324,9 @@ FILLERS: Final = (
 )
 """What the names of models begin with that were made to fill gaps, whoever serves them."""
 
+SHORT_IDS: Final = ("mistral", "ministral", "magistral", "mixtral", "codestral", "devstral", "pixtral")
+"""What the names of models begin with that take the ids of calls only with 9 letters and digits, whoever serves them."""
+
 UNKNOWN: Final = Facts(
     id="",
     display_name="",

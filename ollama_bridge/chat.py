@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from ollama_bridge.events import Event, ToolCall
 from ollama_bridge.record import CallRecord
+from ollama_bridge.repairs import Repair
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Think: TypeAlias = bool | Literal["low", "medium", "high", "max"] | None
@@ -108,7 +109,8 @@ class Rules:
             `num_predict` is always taken. What is not here is dropped, with one log line.
         max_stops: How many stop words the API takes; the rest is dropped.
         thinking: How thinking is asked for, any of: `adaptive`, `budget`, `disabled`, `between_tools`
-            (Anthropic's types); `effort` (OpenAI); `level`, `budget` (Gemini); empty: it cannot be asked for.
+            (Anthropic's types); `effort` (OpenAI); `switch` (it can be on and off), `parsed` (else it thinks aloud in
+            its answer), of vendors; `level`, `budget` (Gemini); empty: it cannot be asked for.
         efforts: Effort words the model takes, weakest first. A word it lacks is replaced by the nearest.
         max_tokens_field: What OpenAI's Chat Completions calls the output limit for this model.
         system_role: What it calls a system message: `system` or `developer`.
@@ -117,9 +119,11 @@ class Rules:
         continues: Whether such a message is then gone on with to the letter, as if the model had just written it;
             of all others it is known that they may repeat some of it, or begin anew.
         forced_tools: Whether it can be made to call a tool (`required`, or one by its name).
+        short_ids: Whether the id of a call must have 9 letters and digits, as Mistral's models want it.
         dimensions: Of an embedding model: the widths it can be asked for, other than its own; to any other its
             vectors are cut.
         cached_from: Tokens of the shortest beginning of a prompt that Anthropic caches; other backends ignore this.
+        repairs: What is done to the body of a request when all else is (`repairs.mend`): what no field above says.
     """
 
     api: Literal["chat", "responses"] = "chat"
@@ -135,8 +139,10 @@ class Rules:
     prefill: bool = True
     continues: bool = False
     forced_tools: bool = True
+    short_ids: bool = False
     dimensions: range = range(0)
     cached_from: int = 1024
+    repairs: tuple[Repair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ class Daemon:
     ) -> None:
         self._owns_process = owns_process
         answers = {
-            "take over": self._asked_to_take_over,
+            "take over": self._taken_over,
             "uses": self._asked_for_uses,
             "metrics": self._asked_for_metrics,
             "resting": self._asked_who_rests,
@@ -202,7 +202,8 @@ class Daemon:
             async with self._changing:
                 await self._take_over()
 
-    async def _asked_to_take_over(self) -> bool:
+    async def _taken_over(self) -> bool:
+        """Whether what the configuration says now is served; else the old one stays, and the log says why."""
         async with self._changing:
             try:
                 await self._take_over()
@@ -227,8 +228,12 @@ class Daemon:
         self._spawn(watchdog())
         log.info("listening", url=self.url, models=len(self._gateway.registry.models()))
         if {provider.kind or name for name, provider in config.providers.items()} == {"demo"}:
-            keys = ", ".join(variables[0] for variables in API_KEY_VARIABLES.values())
-            log.info("only the demo model answers until a key is set", names=keys)
+            first = [variables[0] for variables in API_KEY_VARIABLES.values()][:3]
+            log.info(
+                "only the demo model answers until a key is set",
+                names=", ".join(first),
+                others=len(API_KEY_VARIABLES) - len(first),  # the README has them
+            )
         if config.server.reaches_others and not config.demands_keys:
             log.warning(
                 "other machines can reach this port, and spend on your keys; AUTH_TOKEN demands a key of them"
@@ -241,9 +246,8 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await runner.cleanup()
-        if (
-            self._retiring is not None
-        ):  # what earlier configurations had, whose last answers have ended just now
+        if self._retiring is not None:
+            # What earlier configurations had, whose last answers have ended just now.
             await asyncio.wait({self._retiring})
         await self._gateway.retire()
         if self._siblings is not None:
@@ -275,11 +279,7 @@ class Daemon:
                 continue
             self._seen = stamps
             self._reload.clear()
-            async with self._changing:
-                try:
-                    await self._take_over()
-                except BridgeError as exc:
-                    log.error("the new configuration cannot be used; the old one stays", error=str(exc))  # noqa: TRY400
+            await self._taken_over()
 
     async def _take_over(self) -> None:
         """Read the configuration, and serve it if it has changed.

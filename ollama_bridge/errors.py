@@ -26,6 +26,8 @@ A provider's 401 or 403 is never passed on as such: the Ollama command line answ
 
 from typing import ClassVar, Self
 
+from ollama_bridge.repairs import Repair
+
 
 class BridgeError(Exception):
     """What every error of ours has.
@@ -176,6 +178,9 @@ class UpstreamError(BridgeError):
 
 class UpstreamRejected(UpstreamError):
     """The provider understood the request and refused it."""
+
+    repair: Repair | None = None
+    """What may be done about it: it named a parameter that the request can do without."""
 
 
 class ContextOverflow(UpstreamRejected):

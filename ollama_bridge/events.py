@@ -11,9 +11,9 @@ The classes are slotted and compare by value. They are not `frozen`: a frozen da
 through `object.__setattr__` and costs three times as much to make, once per token. Treat them as values.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal, TypeAlias
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "refusal"]
 """Why a reply ended: by itself or at a stop word; at a token limit; to have tools called; because the
@@ -75,6 +75,15 @@ class Usage:
     cached_write_tokens: int = 0
     reasoning_tokens: int = 0
     cached_hour_tokens: int = 0
+
+
+def total(usages: Iterable[Usage]) -> Usage:
+    """Tokens of several replies together."""
+    told = list(usages)
+    return told[0] if len(told) == 1 else Usage(*(sum(getattr(one, kind) for one in told) for kind in _KINDS))
+
+
+_KINDS: Final = tuple(each.name for each in fields(Usage))
 
 
 @dataclass(slots=True)

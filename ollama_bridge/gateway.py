@@ -13,10 +13,10 @@ from typing import Final
 
 import structlog
 
-from ollama_bridge.allowances import Rates
-from ollama_bridge.backends import ProviderSettings, fim
+from ollama_bridge.allowances import rates_of
+from ollama_bridge.backends import fim
 from ollama_bridge.backends.lazy import LazyProvider
-from ollama_bridge.catalog import COMPATIBLE, Model, ModelConfig, complete, facts_kind
+from ollama_bridge.catalog import COMPATIBLE, Model
 from ollama_bridge.chat import (
     Answerer,
     Backend,
@@ -27,8 +27,7 @@ from ollama_bridge.chat import (
     EmbedRequest,
     Reply,
 )
-from ollama_bridge.config import Config
-from ollama_bridge.lineage import folded
+from ollama_bridge.config import Config, Provider
 from ollama_bridge.policies.billing import Billing
 from ollama_bridge.policies.breaker import Breaker
 from ollama_bridge.policies.cache import Cache, Caching, Who
@@ -42,6 +41,7 @@ from ollama_bridge.policies.keys import KeyedCounter, KeyPool
 from ollama_bridge.policies.meter import Meter
 from ollama_bridge.policies.pace import Pace, Pacing
 from ollama_bridge.policies.recall import Recall
+from ollama_bridge.policies.repair import Repairing
 from ollama_bridge.policies.retry import Backoff, Retry
 from ollama_bridge.policies.stand_ins import StandIns
 from ollama_bridge.policies.terms import Book, Seller
@@ -72,16 +72,16 @@ def guard(config: Config, provider: LazyProvider, shared: Shared, book: Book) ->
     settings = provider.settings
     first_s, idle_s = _silence_s(config, settings.name)
 
-    backend: Backend = FillByChat(
-        provider, partial(fim.fills, settings)
-    )  # others are asked for what it can do
+    # Who cannot fill gaps in code is asked for what it can do.
+    backend: Backend = FillByChat(provider, partial(fim.fills, settings))
     backend = Complete(backend)  # no Finish, no answer
-    if shared.vault is not None and _may_seal(settings):
-        backend = Recall(
-            backend, shared.vault
-        )  # inside the timeout: a slow disk and a second try are silence
+    # Inside of all that counts attempts, and of the timeout: a refusal and the call after it are one.
+    backend = mended = Repairing(Both(backend, provider), shared.learned)
+    if shared.vault is not None and _may_seal(settings.name, config.providers[settings.name]):
+        # Inside the timeout: a slow disk and a second try are silence.
+        backend = Recall(backend, shared.vault)
     backend = Timeout(backend, first_s=first_s, idle_s=idle_s)
-    answerer: Answerer = Both(backend, EmbedTimeout(provider, within_s=first_s))
+    answerer: Answerer = Both(backend, EmbedTimeout(mended, within_s=first_s))
     if len(settings.api_keys) > 1:
         answerer = KeyPool(answerer, shared.keyrings.of(settings))  # another key is no other attempt
     if config.breaker.failures:
@@ -121,9 +121,9 @@ class Gateway:
         self._unused = asyncio.Event()
         self._unused.set()
 
-        models = _completed(config, providers)
+        models = config.completed()
         shared.circuits.keep(model.target for model in models)
-        self._book = _book(config, models, providers, self)
+        self._book = _book(config, models, self)
         answerers = {
             name: guard(config, provider, shared, self._book) for name, provider in providers.items()
         }
@@ -132,7 +132,7 @@ class Gateway:
             models,
             embedders=answerers,
             counters={name: _counter(provider, shared) for name, provider in providers.items()},
-            kinds={name: _facts_kind(each.settings) for name, each in providers.items()},
+            kinds={name: config.providers[name].facts_kind(name) for name in providers},
             default_max_tokens=config.default_max_tokens,
             stand_ins=StandIns(
                 auto=config.routing.auto,
@@ -270,16 +270,10 @@ def assemble(config: Config, before: Gateway | None = None, *, siblings: bool = 
     return Gateway(config, providers, opened(config, before.shared if before else None, siblings=siblings))
 
 
-def _book(
-    config: Config, models: Sequence[Model], providers: Mapping[str, LazyProvider], gateway: Gateway
-) -> Book:
+def _book(config: Config, models: Sequence[Model], gateway: Gateway) -> Book:
     sellers = {
-        name: Seller(
-            _facts_kind(provider.settings),
-            provider.settings.base_url,
-            Rates(**{key: getattr(config.providers[name], key) for key in Rates.model_fields}),
-        )
-        for name, provider in providers.items()
+        name: Seller(provider.facts_kind(name), provider.base_url, rates_of(provider))
+        for name, provider in config.providers.items()
     }
     return Book(models, sellers, find=gateway.resolve, budgets=config.budgets)
 
@@ -296,11 +290,11 @@ def _backoff(config: Config) -> Backoff:
     )
 
 
-def _may_seal(settings: ProviderSettings) -> bool:
+def _may_seal(name: str, provider: Provider) -> bool:
     """Whether the provider may want something back; else nobody need look for it in every turn of a history."""
-    if settings.api is not None:
-        return settings.api == "responses"
-    return _facts_kind(settings) not in _NEVER_SEAL
+    if provider.api is not None:
+        return provider.api == "responses"
+    return provider.facts_kind(name) not in _NEVER_SEAL
 
 
 def _silence_s(config: Config, provider: str) -> tuple[float, float]:
@@ -309,17 +303,5 @@ def _silence_s(config: Config, provider: str) -> tuple[float, float]:
     return own_s or config.streaming.first_event_timeout_s, own_s or config.streaming.idle_timeout_s
 
 
-def _completed(config: Config, providers: Mapping[str, LazyProvider]) -> list[Model]:
-    def completed(model: ModelConfig) -> Model:
-        kind = _facts_kind(providers[model.backend].settings)
-        return complete(model, kind=kind, default_max_tokens=config.default_max_tokens)
-
-    return [completed(model) for model in folded(config.models)]
-
-
 def _keys(number: int, resting: Sequence[tuple[int, str, float]]) -> KeysStatus | None:
     return KeysStatus(number, resting) if number > 1 else None
-
-
-def _facts_kind(settings: ProviderSettings) -> str:
-    return facts_kind(settings.name, settings.kind, settings.base_url)

@@ -28,6 +28,7 @@ CONTINUE: Final = "Continue your last message exactly where it stopped, without 
 
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _VALID_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what all providers but Mistral take
+_SHORT_ID: Final = re.compile(r"[A-Za-z0-9]{9}")
 
 
 def call_id(turn: int, index: int, name: str, again: int = 0) -> str:
@@ -35,7 +36,15 @@ def call_id(turn: int, index: int, name: str, again: int = 0) -> str:
 
     Being the same each time the conversation is sent again, it leaves the provider's prompt cache valid.
     """
-    seed = f"{turn}:{index}:{name}" + (f":{again}" if again else "")
+    return _nine(f"{turn}:{index}:{name}" + (f":{again}" if again else ""))
+
+
+def short_id(given: str) -> str:
+    """A call's id as Mistral takes it, which knows only those of 9 letters and digits: the same for the same id."""
+    return given if _SHORT_ID.fullmatch(given) else _nine(given)
+
+
+def _nine(seed: str) -> str:
     number = int.from_bytes(hashlib.blake2s(seed.encode(), digest_size=8).digest(), "big")
     digits = []
     for _ in range(9):

@@ -62,6 +62,17 @@ class Name:
         return self.shortest.lower()
 
 
+def offered_name(model_id: str, prefix: str = "") -> str:
+    """What clients call a model: its id, or the last part of one that is longer than a name can be.
+
+    Args:
+        model_id: As the provider knows it: `openai/gpt-oss-120b`, `@cf/meta/llama-4`, `accounts/fireworks/models/glm`.
+        prefix: Put in front, such as `work/`.
+    """
+    owner, _, last = model_id.rpartition("/")
+    return prefix + last if prefix or (owner and not _NAMESPACE.fullmatch(owner)) else model_id
+
+
 @lru_cache(maxsize=4096)
 def parse_name(name: str) -> Name:
     """Read a name in any of its spellings.

@@ -6,10 +6,10 @@ SQLite, in Redis and here.
 """
 
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from ollama_bridge.events import Usage
+from ollama_bridge.events import Usage, total
 
 Outcome: TypeAlias = Literal["", "answered", "refused", "limited", "failed", "left"]
 """How a call ended: with a whole answer; for a fault of the client's (4xx); at a limit or budget of ours (429);
@@ -85,10 +85,7 @@ class CallRecord:
     @property
     def usage(self) -> Usage:
         """Tokens of all charges together."""
-        if len(self.charges) == 1:
-            return self.charges[0].usage
-        kinds = (each.name for each in fields(Usage))
-        return Usage(*(sum(getattr(charge.usage, kind) for charge in self.charges) for kind in kinds))
+        return total(charge.usage for charge in self.charges)
 
     @property
     def cost_nusd(self) -> int | None:

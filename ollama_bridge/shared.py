@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from platformdirs import user_state_path
 
-from ollama_bridge.allowances import Rates
+from ollama_bridge.allowances import Rates, rates_of
+from ollama_bridge.learned import Learned
 from ollama_bridge.ledger import ledger_path
 from ollama_bridge.ledger.writer import Ledger
+from ollama_bridge.lessons import learned_path
 from ollama_bridge.metrics import Metrics
 from ollama_bridge.policies.circuit_news import CircuitNews
 from ollama_bridge.policies.circuits import Circuits
@@ -47,6 +49,7 @@ class Shared:
         metrics: Sums of all calls.
         circuits: Which targets are left alone.
         keyrings: Whose turn it is among the keys of a provider, and which rest.
+        learned: Repairs that models turned out to need.
         link: To Redis, if there is one.
         store: What limits and budgets count in; None: nothing is limited, and nothing shared.
         till: What takes from it.
@@ -60,6 +63,7 @@ class Shared:
     metrics: Metrics = field(default_factory=Metrics)
     circuits: Circuits = field(default_factory=Circuits)
     keyrings: Keyrings = field(default_factory=Keyrings)
+    learned: Learned = field(default_factory=Learned)
     link: RedisLink | None = None
     store: Store | None = None
     till: Till | None = None
@@ -84,7 +88,7 @@ class Shared:
 
     def _open(self) -> Iterator[_Closable]:
         # The link last: the others may have something to say over it.
-        for one in (self.vault, self.answers, self.ledger, self.news, self.store, self.link):
+        for one in (self.learned, self.vault, self.answers, self.ledger, self.news, self.store, self.link):
             if one is not None:
                 yield one
 
@@ -97,7 +101,7 @@ def opened(config: Config, before: Shared | None, *, siblings: bool = False) -> 
         before: From which is taken what has not changed.
         siblings: Whether other processes of this machine answer the same clients.
     """
-    before = before or Shared()
+    before = before or Shared(learned=Learned(learned_path()))
     link = _link(config.state, before.link)
     store = _store(config, link, before, siblings=siblings)
     circuits = before.circuits if config.breaker.failures else Circuits()
@@ -106,6 +110,7 @@ def opened(config: Config, before: Shared | None, *, siblings: bool = False) -> 
         metrics=before.metrics,
         circuits=circuits,
         keyrings=before.keyrings,
+        learned=before.learned,
         link=link,
         store=store,
         till=before.till if before.store is store else Till(store) if store else None,
@@ -141,7 +146,7 @@ def _limits_something(config: Config) -> bool:
         config.limits
         or config.budgets
         or any(model.budget for model in config.models)
-        or any(getattr(each, name) for each in limited for name in Rates.model_fields)
+        or any(rates_of(each) != Rates() for each in limited)
     )
 
 

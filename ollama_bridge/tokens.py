@@ -1,6 +1,6 @@
-"""How many tokens a prompt has, where nobody counts: a rough figure, and one that it does not exceed. Pure."""
+"""How long a prompt is, where nobody counts its tokens: a rough figure, and one that it does not exceed. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,16 +31,10 @@ MOST_SEALED_TOKENS: Final = 4096
 """Around a message and a tool; and of the thoughts before one turn's tool calls, which clients do not send back."""
 
 
-def estimate_tokens(messages: Iterable[Message], tools: Iterable[Tool] = ()) -> int:
+def estimate_tokens(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> int:
     """Tokens of the prompt, at least 1: a quarter of its bytes, and something for every image, message and tool."""
-    written = around = 0
-    for message in messages:
-        around += MESSAGE_TOKENS + IMAGE_TOKENS * len(message.images)
-        written += _message_bytes(message)
-    for tool in tools:
-        around += TOOL_TOKENS
-        written += _tool_bytes(tool)
-    return max(1, around + written // BYTES_PER_TOKEN)
+    written, images = _walked(messages, tools)
+    return _likely(written, _around(len(messages), len(tools), images))
 
 
 def text_tokens(text: str) -> int:
@@ -63,32 +57,30 @@ class Prompt:
 
 
 def measure(request: ChatRequest | EmbedRequest) -> Prompt:
-    """All that is asked, in one walk through it."""
+    """All that is asked."""
     if isinstance(request, EmbedRequest):
         written = sum(map(_size, request.inputs))
         return _prompt(request, written, likely=0, most=MOST_MESSAGE_TOKENS * len(request.inputs))
-    written = images = hidden = 0
-    for message in request.messages:
-        written += _message_bytes(message)
-        images += len(message.images)
-        hidden += bool(message.tool_calls)
-    for tool in request.tools:
-        written += _tool_bytes(tool)
+    written, images = _walked(request.messages, request.tools)
     if request.infill is not None:
         written += _size(request.infill.prefix) + _size(request.infill.suffix)
     messages, tools = len(request.messages), len(request.tools)
     most = MOST_AROUND_TOKENS + MOST_MESSAGE_TOKENS * messages + MOST_TOOL_TOKENS * tools
     most += MOST_IMAGE_TOKENS * images
     if request.target.rules.thinking:
-        most += MOST_SEALED_TOKENS * hidden
+        most += MOST_SEALED_TOKENS * sum(bool(message.tool_calls) for message in request.messages)
     if request.format is not None and not isinstance(request.format, str):
         most += len(orjson.dumps(dict(request.format)))
-    return _prompt(
-        request,
-        written,
-        likely=MESSAGE_TOKENS * messages + TOOL_TOKENS * tools + IMAGE_TOKENS * images,
-        most=most,
-    )
+    return _prompt(request, written, likely=_around(messages, tools, images), most=most)
+
+
+def characters(request: ChatRequest | EmbedRequest) -> int:
+    """Of what is written in all that is asked; tools are not."""
+    if isinstance(request, EmbedRequest):
+        return sum(map(len, request.inputs))
+    gap = request.infill
+    written = sum(len(message.content) for message in request.messages)
+    return written + (len(gap.prefix) + len(gap.suffix) if gap is not None else 0)
 
 
 def call_bytes(call: ToolCall) -> int:
@@ -100,12 +92,31 @@ def _prompt(request: ChatRequest | EmbedRequest, written: int, *, likely: int, m
     """So many bytes, and around them so many tokens, likely and at most."""
     most += written
     window = request.target.window
-    if window is not None and isinstance(
-        request, ChatRequest
-    ):  # each of many texts to embed has a window to itself
+    # Each of many texts to embed has a window to itself.
+    if window is not None and isinstance(request, ChatRequest):
         # Windows grow: at two bytes a token, which hardly a text has, the provider's own refusal is not counted on.
         most = min(most, max(window, most // 2))
-    return Prompt(max(1, likely + written // BYTES_PER_TOKEN), most)
+    return Prompt(_likely(written, likely), most)
+
+
+def _likely(written: int, around: int) -> int:
+    return max(1, around + written // BYTES_PER_TOKEN)
+
+
+def _around(messages: int, tools: int, images: int) -> int:
+    """Tokens of so many of each, besides what is written."""
+    return MESSAGE_TOKENS * messages + TOOL_TOKENS * tools + IMAGE_TOKENS * images
+
+
+def _walked(messages: Sequence[Message], tools: Sequence[Tool]) -> tuple[int, int]:
+    """Bytes of all that is written, and how many images there are."""
+    written = images = 0
+    for message in messages:
+        written += _message_bytes(message)
+        images += len(message.images)
+    for tool in tools:
+        written += _size(tool.name) + _size(tool.description) + len(orjson.dumps(dict(tool.parameters)))
+    return written, images
 
 
 def _message_bytes(message: Message) -> int:
@@ -115,10 +126,6 @@ def _message_bytes(message: Message) -> int:
     for call in message.tool_calls:
         written += call_bytes(call)
     return written
-
-
-def _tool_bytes(tool: Tool) -> int:
-    return _size(tool.name) + _size(tool.description) + len(orjson.dumps(dict(tool.parameters)))
 
 
 def _size(text: str) -> int:

@@ -166,9 +166,8 @@ class Vault:
                 continue  # somebody has put it, or forgotten it, meanwhile
             if entry := found.get(key):
                 self._memory.put(key, entry)
-            elif (
-                depot.misses_last and self._renewed
-            ):  # what has to be made anew each time is soon there again
+            elif depot.misses_last and self._renewed:
+                # What has to be made anew each time is soon there again.
                 self._memory.put(key, Entry(b"", 0.0))
         return found
 

@@ -13,9 +13,10 @@ from types import ModuleType
 from typing import Any
 from zlib import crc32
 
+from anthropic_asking import start, stop
 from ollama_bridge.config import Config
 from shared import SHARED
-from upstream import Upstream, split_at_random
+from upstream import Upstream, split_at_random, sse
 
 FOLDER = SHARED / "recordings" if SHARED else None
 IS_HERE = FOLDER is not None and FOLDER.is_dir()
@@ -90,6 +91,11 @@ class Recording:
         return self.is_error or bool(self.facts["errors"])
 
     @property
+    def pauses(self) -> bool:
+        """Whether the turn is to be gone on with by another request."""
+        return self.facts["finish"] == "pause_turn"
+
+    @property
     def excuse(self) -> str:
         """Why it is not replayed; empty: it is."""
         return "" if self.is_error else NOT_YET.get(self.api, "")
@@ -104,6 +110,8 @@ class Recording:
         sent = self.response["body"].encode() if body is None else body
         pieces = split_at_random(sent, seed=crc32(f"{self.name} {way}".encode())) if sent else b""
         upstream.only(pieces, status=self.status, headers=self.response["headers"])
+        if self.pauses:  # it is asked to go on, and has nothing to add
+            upstream.reply(sse(start(input_tokens=0), *stop(output_tokens=0)))
 
     @property
     def turns(self) -> list["Recording"]:

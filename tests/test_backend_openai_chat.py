@@ -6,6 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ollama_bridge.backends import openai_chat
+from ollama_bridge.backends.dialect import OPENAI, PLAIN
 from ollama_bridge.chat import Image, Message, Rules, Tool
 from ollama_bridge.events import ToolCall
 from openai_asking import (
@@ -163,7 +164,7 @@ def test_only_openai_is_told_of_obfuscation():
         (True, {"include_usage": True, "include_obfuscation": False}),
         (False, {"include_usage": True}),
     ):
-        prepared = openai_chat.prepare(question(), (), is_openai=is_openai)
+        prepared = openai_chat.prepare(question(), (), OPENAI if is_openai else PLAIN)
         assert prepared.body["stream_options"] == expected
 
 

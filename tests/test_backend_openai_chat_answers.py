@@ -201,7 +201,7 @@ async def test_half_a_call_is_dropped_at_the_token_limit_only():
         ([chunk(finish="stop", x_groq={"id": "r", "usage": USAGE["usage"]})], Usage(7, 2)),
         ([STOP, chunk(finish="stop", usage=USAGE["usage"])], Usage(7, 2)),
         ([STOP, {"choices": [], "usage": None}], Usage()),
-        ([STOP, {"usage": {"prompt_tokens": "7", "completion_tokens": None}}], Usage()),
+        ([STOP, {"usage": {"prompt_tokens": "7", "completion_tokens": None}}], Usage(7)),
         (
             [STOP, {"choices": [], "usage": {"prompt_tokens": 9, "prompt_cache_hit_tokens": 5}}],
             Usage(9, 0, 5),

@@ -11,9 +11,12 @@ from openai.types.responses.response import IncompleteDetails
 from structlog.testing import capture_logs
 
 from ollama_bridge.backends import ProviderSettings, responses
+from ollama_bridge.backends.dialect import OPENAI, PLAIN
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.openai import DEFAULT_URL, OPENAI_ERROR_TYPES
 from ollama_bridge.backends.openai_wire import FILTERED
+from ollama_bridge.backends.responses_stream import ResponsesReader
+from ollama_bridge.backends.responses_words import INCOMPLETE
 from ollama_bridge.chat import Image, Message, Rules, Tool
 from ollama_bridge.errors import UpstreamBroken, UpstreamBusy, UpstreamError, UpstreamRejected
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall, Usage
@@ -171,7 +174,7 @@ async def test_the_least_request():
 def test_only_openai_is_told_of_obfuscation():
     """Padding is switched off where it exists; vendors might refuse the word."""
     for is_openai, expected in ((True, {"include_obfuscation": False}), (False, None)):
-        prepared = responses.prepare(question(), (), is_openai=is_openai)
+        prepared = responses.prepare(question(), (), OPENAI if is_openai else PLAIN)
         assert prepared.body.get("stream_options") == expected
 
 
@@ -179,7 +182,7 @@ def test_openai_is_not_asked_for_more_than_its_model_has():
     """Beyond the model's limit the request is a 400; what other servers' models have we do not know."""
     request = question(options={"num_predict": 10**6})
     for is_openai, expected in ((True, request.target.max_output_tokens), (False, 10**6)):
-        prepared = responses.prepare(request, (), is_openai=is_openai)
+        prepared = responses.prepare(request, (), OPENAI if is_openai else PLAIN)
         assert prepared.body["max_output_tokens"] == expected
 
 
@@ -242,7 +245,8 @@ async def test_a_whole_answer():
         {"type": "response.reasoning_summary_text.delta", "delta": "First"},
         {"type": "response.reasoning_summary_text.delta", "delta": ""},
         {"type": "response.reasoning_summary_part.added", "summary_index": 1},
-        {"type": "response.reasoning_text.delta", "delta": "then"},
+        {"type": "response.reasoning_summary_text.delta", "delta": "then"},
+        {"type": "response.reasoning_text.delta", "delta": "the same at length"},
         {"type": "response.brand_new", "delta": 3},
         text("Hel"),
         text(""),
@@ -270,7 +274,7 @@ async def test_a_whole_answer():
 @pytest.mark.parametrize(
     ("why", "reason"),
     [
-        *responses.INCOMPLETE.items(),
+        *INCOMPLETE.items(),
         ("unheard of", "length"),
         (None, "length"),
     ],
@@ -284,7 +288,7 @@ async def test_every_way_to_be_incomplete(why, reason):
 def test_the_reasons_are_the_sdks():
     """OpenAI's list of reasons is ours."""
     literal, _ = get_args(IncompleteDetails.model_fields["reason"].annotation)
-    assert set(get_args(literal)) == set(responses.INCOMPLETE)
+    assert set(get_args(literal)) == set(INCOMPLETE)
 
 
 async def test_a_refusal_is_one():
@@ -385,7 +389,7 @@ json_values = st.recursive(
     ),
     max_leaves=8,
 )
-kinds = st.sampled_from(sorted(responses.ResponsesReader._table))
+kinds = st.sampled_from(sorted(ResponsesReader._table))
 
 
 @given(
@@ -400,7 +404,7 @@ kinds = st.sampled_from(sorted(responses.ResponsesReader._table))
 )
 def test_no_json_makes_the_reader_stumble(events, logprobs):
     """Any JSON is understood, or is a broken reply: never another exception, never an odd event."""
-    reader = responses.ResponsesReader(FAILURES, "m", logprobs=logprobs)
+    reader = ResponsesReader(FAILURES, "m", logprobs=logprobs)
     try:
         with FAILURES.mapped("m"):
             for value in events:

@@ -207,6 +207,8 @@ async def test_who_is_refused_learns_who_fails_since_when_and_when_it_is_tried_a
     assert message.startswith("acme: model 'm-1': not asked since ")
     assert "UTC, after 2 failures in a row; it is tried again in 40 s" in message
     assert "SECRET" not in message
+    clock.now_s += 39.7
+    assert str(await fails(policy, CircuitOpen)).endswith("it is tried again in 1 s"), "never in 0 s"
 
 
 async def test_opening_and_closing_are_logged_once():

@@ -3,16 +3,14 @@
 import asyncio
 import collections
 import json
-import os
 import re
-import sys
-from contextlib import asynccontextmanager
 
 import anthropic
 import openai
 import pytest
 from structlog.testing import capture_logs
 
+from children import served
 from ollama_bridge.config import Config
 from running import ask, connect, managed, request, running
 from upstream import Upstream, sse
@@ -84,27 +82,6 @@ async def test_two_hundred_at_once_with_a_budget_for_fifty():
             assert await spent(daemon) == 50 * ANSWER_NUSD
             assert (await ask(daemon.url, "POST", "/api/chat", question())).status == 200
             assert await spent(daemon) == 51 * ANSWER_NUSD
-
-
-@asynccontextmanager
-async def served(path):
-    """A daemon in a process of its own, which is killed in the end."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ollama_bridge", "serve", "--config", str(path)),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        while b"event=listening" not in (line := await process.stderr.readline()):
-            assert line, "the daemon did not start"
-        url = re.search(rb"url=(\S+)", line).group(1).decode()
-        draining = asyncio.create_task(process.stderr.read())
-        yield url, process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        await draining
 
 
 async def test_two_processes_share_a_budget_and_a_kill_forgets_nothing(tmp_path):

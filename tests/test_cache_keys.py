@@ -19,6 +19,7 @@ from ollama_bridge.events import ToolCall
 from ollama_bridge.policies.cache import Who
 from ollama_bridge.policies.question import chat_key, embed_key, is_large
 from ollama_bridge.record import CallRecord
+from ollama_bridge.repairs import Repair
 
 CALL = ToolCall("call_1", "read", {"path": "a", "lines": 3})
 IMAGE = Image("QUJD", "image/png")
@@ -112,6 +113,7 @@ COUNTS = {
         "dimensions": range(1),
         "continues": True,  # these two change prices and joints only, and no configuration changes them in passing
         "cached_from": 1,
+        "repairs": (Repair("temperature"),),
     },
 }
 """Another value of each field that can change the answer."""

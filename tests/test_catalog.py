@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ollama_bridge.backends.vendors import VENDORS
 from ollama_bridge.catalog import CATALOG, ModelConfig, complete, facts_for, facts_kind
 from ollama_bridge.names import InvalidName, normalise_name
 
@@ -178,7 +179,7 @@ def test_a_vendor_lends_the_sizes_of_a_known_model_but_not_its_rules():
     facts = facts_for("openrouter", "anthropic/claude-sonnet-4.5")
 
     assert facts.context_length == facts_for("anthropic", "claude-sonnet-4-5").context_length
-    assert facts.rules == facts_for("groq", "llama-3.3-70b").rules
+    assert facts.rules == VENDORS["openrouter"].rules
     assert facts.rules.api == "chat"
     assert (facts_for("groq", "llama-3.3-70b").family, facts.family) == ("llama", "claude")
 

@@ -68,6 +68,7 @@ def test_the_grammar():
         "models alias",
         "models disable",
         "models enable",
+        "models forget",
         "models list",
         "models remove",
         "models show",

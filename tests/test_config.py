@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ollama_bridge.backends import BACKENDS
+from ollama_bridge.backends import BACKENDS, KINDS
 from ollama_bridge.catalog import ModelConfig
-from ollama_bridge.config import Config, Provider
+from ollama_bridge.config import IMPLICIT_PROVIDERS, Config, Provider
 from ollama_bridge.config.example import EXAMPLE
 from ollama_bridge.config.file import CATALOGUE, Source, default_path, find, parse_host
 from ollama_bridge.errors import ConfigError
@@ -223,6 +223,7 @@ providers:
         "connect_timeout_s": 2.5,
         "trust_env": True,
         "headers": {"X-Team": "editors"},
+        "account": "",
     }
     assert "secret-one" not in repr(provider)
     assert "editors" not in repr(provider)
@@ -267,7 +268,7 @@ def test_a_model_may_name_a_built_in_provider_without_an_entry(load):
         ("\n\nstreaming:\n  chunksize: 3\n", "config.yaml:4: unknown key 'chunksize' in 'streaming'; did you mean 'chunk_size'?"),
         ("modles: []", "config.yaml:1: unknown key 'modles'; did you mean 'models'?"),
         ("models:\n- name: a\n  backend: demo\n  alias: b", "config.yaml:4: unknown key 'alias' in 'models[0]'; did you mean 'aliases'?"),
-        ("providers:\n  demo: {url: x}", "config.yaml:2: unknown key 'url' in 'providers.demo'; known: kind, api, fim, base_url, api_key, timeout_s, connect_timeout_s, proxy, headers, requests_per_minute, requests_per_hour, requests_per_day, tokens_per_minute"),
+        ("providers:\n  demo: {url: x}", "config.yaml:2: unknown key 'url' in 'providers.demo'; known: kind, api, fim, base_url, api_key, timeout_s, connect_timeout_s, proxy, headers, account, requests_per_minute, requests_per_hour, requests_per_day, tokens_per_minute"),
         ("server: {port: many}", "config.yaml:1: server.port must be a whole number, not 'many'"),
         ("server: {port: 70000}", "config.yaml:1: server.port must be less than or equal to 65535, not 70000"),
         ("server: 3", "config.yaml:1: server must hold keys with values"),
@@ -277,9 +278,9 @@ def test_a_model_may_name_a_built_in_provider_without_an_entry(load):
         ("models: {}", "config.yaml:1: models must be a list"),
         ("models:\n- backend: demo", "config.yaml:2: models[0].name is missing"),
         ("models:\n- name: 3\n  backend: demo", "config.yaml:2: models[0].name must be text, not 3"),
-        ("models:\n- {name: a, backend: zz}", "config.yaml:2: model 'a': no provider is called 'zz'; known: anthropic, demo, google, openai"),
-        ("providers:\n  acme: {api_key: none}", "config.yaml:2: provider 'acme' needs a kind: anthropic, openai, google, ollama, demo, or module:Class"),
-        ("providers:\n  acme: {kind: x}", "config.yaml:2: provider 'acme' needs a kind: anthropic, openai, google, ollama, demo, or module:Class"),
+        ("models:\n- {name: a, backend: zz}", f"config.yaml:2: model 'a': no provider is called 'zz'; known: {', '.join(sorted(IMPLICIT_PROVIDERS))}"),
+        ("providers:\n  acme: {api_key: none}", f"config.yaml:2: provider 'acme' needs a kind: {', '.join(KINDS)}, or module:Class"),
+        ("providers:\n  acme: {kind: x}", f"config.yaml:2: provider 'acme' needs a kind: {', '.join(KINDS)}, or module:Class"),
         ("models:\n- {name: a, backend: demo}\n- {name: 'A:latest', backend: demo}", "config.yaml:3: model name 'A:latest' is taken by model 'a'"),
         ("models:\n- {name: a, backend: demo}\n- name: b\n  backend: demo\n  aliases:\n  - c\n  - A", "config.yaml:7: alias 'A' of model 'b' is taken by model 'a'"),
         ("models:\n- {name: a, backend: demo, aliases: [b, 'B:latest']}", "config.yaml:2: alias 'B:latest' of model 'a' is taken by model 'a'"),

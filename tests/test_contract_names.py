@@ -7,35 +7,9 @@ import pytest
 
 from contract_asking import ENDPOINTS, configured, without_id
 from running import ask, running
+from spellings import INVALID, SPELLINGS, TWO_SOURCES, UNKNOWN, VALID
 
 each_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
-
-LONG = "m" * 80
-VALID = {
-    "claude-sonnet-4.5": "claude-sonnet-4.5:latest",
-    "anthropic/claude-3.5-sonnet": "anthropic/claude-3.5-sonnet:latest",
-    "models/gemini-2.5-pro": "models/gemini-2.5-pro:latest",
-    "openai:gpt-4o": "openai:gpt-4o",
-    "hf.co/u/Model-GGUF:Q4_K_M": "hf.co/u/Model-GGUF:Q4_K_M",
-    "_x": "_x:latest",
-    "h:80/n/x": "h:80/n/x:latest",
-    "http://host/n/x:t": "host/n/x:t",
-    "my-cloud-1": "my-cloud-1:latest",
-    "MyNs/Copy:V1": "MyNs/Copy:V1",
-    f"{'h' * 350}/{'n' * 80}/{LONG}:{'t' * 80}": f"{'h' * 350}/{'n' * 80}/{LONG}:{'t' * 80}",
-}
-"""As configured, and as lists show it."""
-
-SPELLINGS = {
-    "plain": ("plain", "PLAIN", "Plain:LATEST", "library/plain", "LIBRARY/Plain:latest", " plain ", "plain:local",
-              "registry.ollama.ai/library/plain", "https://registry.ollama.ai/library/plain:latest", "plain:LOCAL"),
-    "MyNs/Copy:V1": ("myns/copy:v1", "MYNS/COPY:V1", "\tMyNs/Copy:V1\n", "registry.ollama.ai/myns/copy:V1"),
-}  # fmt: skip
-INVALID = (
-    "a b", "n.s/x", "a:b:c", "-x", ".x", "x:-t", "x+y", "x~y", "x/", "//x", "/x", "x:", "a/b/c/d", "é", "x:é", "模型",
-    "x@sha256:" + "0" * 64, "m" * 81, f"x:{'t' * 81}", f"{'n' * 81}/x", f"{'h' * 351}/n/x", "x\x00y", "<script>", '"',
-    "https://api.example.com/v1/models/x", "../../etc/passwd", "x" * 5000,
-)  # fmt: skip
 
 
 def both():
@@ -73,7 +47,7 @@ async def test_no_name_beyond_the_grammar_is_looked_for(endpoint, subtests):
                 )
 
 
-UNKNOWN = "model '{name}' not found"
+NOT_FOUND = "model '{name}' not found"
 PULL = 'model "{name}" not found, try pulling it first'
 WORDS = {
     "/api/show": "model '{full}' not found",
@@ -81,25 +55,15 @@ WORDS = {
     "/api/embeddings": PULL,
     "/v1/embeddings": PULL,
 }
-"""What an unknown model is told, where it is not `UNKNOWN` (§4.1): do not unify."""
+"""What an unknown model is told, where it is not `NOT_FOUND` (§4.1): do not unify."""
 
 
 @each_endpoint
 async def test_an_unknown_model_is_told_in_the_endpoints_own_words(endpoint, subtests):
     """404; most show the name as it was sent, /api/show the whole of it (§9, 8)."""
-    words = WORDS.get(endpoint.path, UNKNOWN)
+    words = WORDS.get(endpoint.path, NOT_FOUND)
     async with running(both()) as daemon:
-        for name, full in {
-            "nope": "nope:latest",
-            "NoPe:1B": "NoPe:1B",
-            " ns/Nope ": "ns/Nope:latest",
-            "plain:8b": "plain:8b",
-            "other/plain": "other/plain:latest",
-            "nope:cloud": "nope:cloud",
-            "nope:120b-cloud": "nope:120b-cloud",
-            "nope:local": "nope:latest",
-            "my-cloud": "my-cloud:latest",  # an ordinary name; no model of ours may have it: clients misread it
-        }.items():
+        for name, full in UNKNOWN.items():
             with subtests.test(name):
                 got = await ask(daemon.url, "POST", endpoint.path, endpoint.body(model=name))
                 expected = endpoint.told(404, words.format(name=name, full=full))
@@ -110,7 +74,7 @@ async def test_an_unknown_model_is_told_in_the_endpoints_own_words(endpoint, sub
 async def test_two_sources_exclude_each_other(endpoint):
     """400 on all of them."""
     async with running(both()) as daemon:
-        for name in ("x:cloud:local", "x:local:cloud", "plain:8b-cloud:local"):
+        for name in TWO_SOURCES:
             got = await ask(daemon.url, "POST", endpoint.path, endpoint.body(model=name))
             words = f'use either :local or :cloud, not both: "{name}"'
             assert (got.status, without_id(got.body).rstrip("\n")) == (400, endpoint.told(400, words))

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_bridge.backends import anthropic_request, google_params, openai_chat, responses
+from ollama_bridge.backends.dialect import OPENAI
 from ollama_bridge.backends.openai import conversation
 from ollama_bridge.catalog import ModelConfig, complete
 from ollama_bridge.surfaces.ollama import decode_chat
@@ -176,11 +177,11 @@ def anthropic_body(request):
 
 
 def chat_body(request):
-    return openai_chat.prepare(request, conversation(request), is_openai=True).body
+    return openai_chat.prepare(request, conversation(request), OPENAI).body
 
 
 def responses_body(request):
-    return responses.prepare(request, conversation(request), is_openai=True).body
+    return responses.prepare(request, conversation(request), OPENAI).body
 
 
 def google_body(request):

@@ -2,14 +2,9 @@
 
 import asyncio
 import os
-import resource
-import signal
 import sqlite3
 import stat
-import subprocess
-import sys
 import tempfile
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -17,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from children import killed_at, python, said, small_disk
 from ollama_bridge.chat import ChatRequest
 from ollama_bridge.events import Finish, TextDelta, Usage
 from ollama_bridge.ledger import writer
@@ -321,28 +317,16 @@ async def test_what_waits_is_bounded(path, monkeypatch):
 
 def run(script, *arguments, **how):
     """A process with a ledger of its own."""
-    code = (
+    preamble = (
         "import asyncio, sys, pathlib\nfrom ollama_bridge.ledger.writer import Ledger\n"
         "from ollama_bridge.sqlitefile import Limits\nfrom ollama_bridge.record import CallRecord\n"
         f"ROOMY = Limits({ROOMY.size_bytes}, {ROOMY.age_s})\npath = pathlib.Path(sys.argv[1])\n"
-        + textwrap.dedent(script)
     )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
-        **how,
-    )
+    return python(preamble, script, *arguments, **how)
 
 
 async def test_a_full_disk_is_one_warning(path):
     """What was written before stays readable."""
-
-    def small_disk():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-
     process = run(
         """
         async def main():
@@ -356,10 +340,9 @@ async def test_a_full_disk_is_one_warning(path):
         asyncio.run(main())
         """,
         path,
-        preexec_fn=small_disk,
+        preexec_fn=small_disk(300_000),
     )
-    out, _ = await asyncio.to_thread(process.communicate, timeout=50)
-    assert process.returncode == 0
+    out = await said(process)
     assert out.count("the ledger cannot be written") == 1
     assert 50 <= len(rows(path)) < 2000
 
@@ -380,14 +363,7 @@ async def test_a_killed_daemon_loses_at_most_its_last_batch(path):
         """,
         path,
     )
-    try:
-        for line in process.stdout:
-            if (there := int(line)) >= 600:
-                break
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    there = int(killed_at(process, lambda line: int(line) >= 600))
     numbers = [int(row["request_id"]) for row in rows(path)]
     assert numbers == list(range(len(numbers)))
     assert len(numbers) >= there
@@ -416,8 +392,7 @@ async def test_several_daemons_write_to_one_file(path):
         for name in "abc"
     ]
     for process in processes:
-        out, _ = await asyncio.to_thread(process.communicate, timeout=50)
-        assert (process.returncode, out) == (0, "")
+        assert await said(process) == ""
     found = sorted(row["request_id"] for row in rows(path))
     assert found == sorted(f"{name} {number}" for name in "abc" for number in range(600))
 

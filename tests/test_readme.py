@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 
 import ollama_bridge
 from ollama_bridge.backends import BACKENDS
+from ollama_bridge.backends.vendors import VENDORS
 from ollama_bridge.cli import _NOUNS, main
 from ollama_bridge.config import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, Config, Server
 from ollama_bridge.config.file import VARIABLES, Source
@@ -109,6 +110,11 @@ def test_choices_in_the_table_are_the_codes():
     types = {only(quoted(key)): kind for key, kind, *_ in rows("Configuration")}
     assert quoted(types["log_level"]) == ["debug", "info", "warning", "error"]
     assert quoted(types["providers.<name>.kind"]) == [*BACKENDS, "module:Class"]
+    known = {only(quoted(kind)): (title, quoted(names)) for kind, title, names in rows("Vendors")}
+    assert known == {
+        kind: (vendor.title, [*vendor.key_variables, *itertools.chain(*vendor.variables.values())])
+        for kind, vendor in VENDORS.items()
+    }
     provider = Config.SECTIONS["providers"].model_fields["api"].annotation
     choices = [get_args(part) for part in get_args(provider) if part is not NoneType]
     assert quoted(types["providers.<name>.api"]) == list(only(choices))
@@ -116,7 +122,10 @@ def test_choices_in_the_table_are_the_codes():
     capability = Config.SECTIONS["models"].model_fields["capabilities"].annotation
     listed = set(re.findall(r"'(\w+)'", str(capability)))
     assert set(quoted(meanings["models[].capabilities"])) == listed
-    assert set(quoted(meanings["models[].backend"])) - {"providers"} == set(IMPLICIT_PROVIDERS)
+    implied = set(quoted(meanings["models[].backend"])) - {"providers"}
+    assert implied | {kind for kind, vendor in VENDORS.items() if vendor.key_variables} == set(
+        IMPLICIT_PROVIDERS
+    )
 
 
 def variables() -> dict[str, list[str]]:
@@ -124,6 +133,9 @@ def variables() -> dict[str, list[str]]:
     found["OLLAMA_HOST"] = ["server.host", "server.port"]
     for kind, names in API_KEY_VARIABLES.items():
         found.update({name: [f"providers.{kind}.api_key"] for name in names})
+    for kind, vendor in VENDORS.items():
+        for key, names in vendor.variables.items():
+            found.update({name: [f"providers.{kind}.{key}"] for name in names})
     return found
 
 
@@ -152,7 +164,17 @@ def test_every_environment_variable_does_what_the_table_says(name, tmp_path):
         "REDIS_ADDR": "127.0.0.1:6379",
     }
     value = values.get(name, "12345")
-    loaded = Source(tmp_path / "none.yaml", environ={name: value}).load()
+    # Of a vendor that needs more than one thing, half is not enough.
+    whole = next(
+        (
+            [vendor.key_variables[0], *(names[0] for names in vendor.variables.values())]
+            for vendor in VENDORS.values()
+            if vendor.needs and name in {*vendor.key_variables, *itertools.chain(*vendor.variables.values())}
+        ),
+        [],
+    )
+    environ = {**dict.fromkeys(whole, "12345"), name: value}
+    loaded = Source(tmp_path / "none.yaml", environ=environ).load()
     for place in variables()[name]:
         assert loaded.origin(tuple(place.split("."))) == f"environment {name}"
 

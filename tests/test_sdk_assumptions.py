@@ -2,16 +2,13 @@
 
 import inspect
 import json
-import typing
 
 import anthropic
 import httpx2
 import pytest
-from anthropic.types import StopReason
 
 from anthropic_asking import KEY, backend, reply, start, stop, text
-from ollama_bridge.backends.anthropic import DEFAULT_URL, STOP_REASONS
-from ollama_bridge.backends.verdicts import ERROR_TYPES
+from ollama_bridge.backends.anthropic import DEFAULT_URL
 from upstream import Upstream, sse
 
 REPLY = sse(start(), *text(0, "hi"), *stop())
@@ -29,19 +26,6 @@ def test_httpx2_takes_a_transport_and_gives_bytes():
     assert "transport" in inspect.signature(httpx2.AsyncClient).parameters
     assert inspect.iscoroutinefunction(httpx2.AsyncBaseTransport.handle_async_request)
     assert inspect.isasyncgenfunction(httpx2.Response.aiter_bytes)
-
-
-def test_every_stop_reason_of_the_sdk_is_known():
-    """A new reason needs a decision."""
-    assert set(STOP_REASONS) == set(typing.get_args(StopReason))
-
-
-def test_every_error_type_of_the_sdk_is_known():
-    """A new type needs a status; memory stores are not for us."""
-    from anthropic.types.shared.error_type import ErrorType
-
-    kinds = {kind for kind in typing.get_args(ErrorType) if not kind.startswith("memory_")}
-    assert kinds <= set(ERROR_TYPES)
 
 
 async def test_the_default_address_is_the_sdks_own():

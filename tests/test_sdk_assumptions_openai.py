@@ -5,13 +5,11 @@ from typing import get_args
 
 import openai
 from openai.types.chat.chat_completion_chunk import Choice
-from openai.types.responses import ResponseStreamEvent
 from openai.types.shared import ReasoningEffort
 
 from ollama_bridge.backends import SDK_ENVIRONMENT
 from ollama_bridge.backends.openai import DEFAULT_URL
 from ollama_bridge.backends.openai_chat import FINISH_REASONS
-from ollama_bridge.backends.responses import ResponsesReader
 from ollama_bridge.chat import Effort
 
 
@@ -39,23 +37,6 @@ def test_all_variables_it_reads_are_hidden():
     named = {word for word in words if word.startswith("OPENAI_")}
     assert named
     assert named <= set(SDK_ENVIRONMENT)
-
-
-def test_the_events_that_end_a_response():
-    """OpenAI has no way to end a stream that the reader does not know, and none of ours is made up."""
-    union, *_ = get_args(ResponseStreamEvent)
-    kinds = {get_args(event.model_fields["type"].annotation)[0] for event in get_args(union)}
-    ends = {
-        get_args(event.model_fields["type"].annotation)[0]
-        for event in get_args(union)
-        if "response" in event.model_fields
-    }
-    assert ends - set(ResponsesReader._table) == {
-        "response.created",
-        "response.in_progress",
-        "response.queued",
-    }
-    assert set(ResponsesReader._table) <= kinds
 
 
 def test_the_finish_reasons():

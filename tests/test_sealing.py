@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_bridge.backends import anthropic_request, google_params, responses
+from ollama_bridge.backends.dialect import OPENAI
 from ollama_bridge.backends.sealing import CALL, Kept, laid_out, seal, unseal
 from ollama_bridge.catalog_data import CATALOG
 from ollama_bridge.chat import ChatRequest, Message, Target, Tool
@@ -64,7 +65,7 @@ def google(request):
 
 
 def openai(request):
-    return responses.prepare(request, request.messages, is_openai=True).body
+    return responses.prepare(request, request.messages, OPENAI).body
 
 
 BUILDERS = [

@@ -2,15 +2,11 @@
 
 import asyncio
 import math
-import os
-import resource
-import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import tempfile
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from children import killed_at, python, said, small_disk
 from ollama_bridge import sqlitefile
 from ollama_bridge.store import embedded
 from ollama_bridge.store.embedded import EmbeddedStore
@@ -53,25 +50,13 @@ def rows(path, table):
 
 def run(script, *arguments, **how):
     """A process with a store of its own."""
-    code = (
+    preamble = (
         "import asyncio, ctypes, pathlib, sys\n"
         "from ollama_bridge.store.embedded import EmbeddedStore\n"
         "from ollama_bridge.store.shelf import Granted, Purse, Rate\n"
-        f"BUDGET = {BUDGET!r}\npath = pathlib.Path(sys.argv[1])\n" + textwrap.dedent(script)
+        f"BUDGET = {BUDGET!r}\npath = pathlib.Path(sys.argv[1])\n"
     )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
-        **how,
-    )
-
-
-async def said(process):
-    out, _ = await asyncio.to_thread(process.communicate, timeout=50)
-    assert process.returncode == 0
-    return out
+    return python(preamble, script, *arguments, **how)
 
 
 async def test_nothing_is_made_until_something_is_asked(path):
@@ -143,10 +128,7 @@ async def test_a_kill_between_taking_and_settling_gives_nothing_away(path):
         """,
         path,
     )
-    assert process.stdout.readline() == "taken\n"
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    assert killed_at(process, bool) == "taken\n"
     store = EmbeddedStore(path)
     assert await store.spent([BUDGET]) == (45,)
     assert (await store.take((), [BUDGET], wanted=10, least=1)).amount == 5
@@ -328,11 +310,6 @@ async def test_a_file_that_cannot_be_written_is_gone_on_from(path, folder_too):
 
 async def test_a_full_disk_loses_no_count(path):
     """Memory goes on from what the file holds."""
-
-    def small_disk():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
     process = run(
         """
         async def main():
@@ -347,7 +324,7 @@ async def test_a_full_disk_loses_no_count(path):
         asyncio.run(main())
         """,
         path,
-        preexec_fn=small_disk,
+        preexec_fn=small_disk(100_000),
     )
     out = await said(process)
     assert "190 (190,)" in out

@@ -53,7 +53,7 @@ data: {"type":"message_stop"}
 
 
 def encoder(**how):
-    return MessagesEncoder("m", **{"input_tokens": 26, "message_id": "msg_843a", **how})
+    return MessagesEncoder("m", **{"input_tokens": lambda: 26, "message_id": "msg_843a", **how})
 
 
 def streamed(*events, **how):
@@ -192,6 +192,17 @@ def test_tokens_of_the_prompt_cache():
     }
     assert json.loads(whole(Finish("stop", usage)))["usage"] == told
     assert read(streamed(Finish("stop", usage)))[1]["usage"] == told
+
+
+def test_it_is_estimated_once_and_only_where_somebody_reads_it():
+    """A whole answer of a provider that counts, and a question that is refused, do not pay for it."""
+    asked = []
+    how = {"input_tokens": lambda: asked.append(1) or 26}
+    encoder(**how).error(BridgeError("no"))
+    whole(TextDelta("hi"), Finish("stop", USAGE), **how)
+    assert not asked
+    streamed(TextDelta("hi"), Finish(), **how)
+    assert asked == [1]
 
 
 def test_a_provider_that_does_not_count_leaves_the_estimate():

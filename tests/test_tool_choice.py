@@ -13,6 +13,7 @@ from ollama_bridge.backends import (
     openai_chat,
     responses,
 )
+from ollama_bridge.backends.dialect import OPENAI
 from ollama_bridge.catalog import facts_for
 from ollama_bridge.chat import ChatRequest, Message, Rules, Target, Tool, ToolChoice
 from ollama_bridge.events import ToolCall
@@ -35,12 +36,12 @@ def to_anthropic(request):
 
 
 def to_chat(request):
-    body = openai_chat.prepare(request, request.messages, is_openai=True).body
+    body = openai_chat.prepare(request, request.messages, OPENAI).body
     return body.get("tool_choice"), body.get("parallel_tool_calls")
 
 
 def to_responses(request):
-    body = responses.prepare(request, request.messages, is_openai=True).body
+    body = responses.prepare(request, request.messages, OPENAI).body
     return body.get("tool_choice"), body.get("parallel_tool_calls")
 
 
@@ -58,7 +59,7 @@ def dropped(told, request):
         return google_params.build(request).dropped
     if told in {to_chat, to_responses}:
         api = openai_chat if told is to_chat else responses
-        return api.prepare(request, request.messages, is_openai=True).dropped
+        return api.prepare(request, request.messages, OPENAI).dropped
     with structlog.testing.capture_logs() as logs:
         told(request)
     return logs[0]["options"] if logs else []
@@ -229,8 +230,8 @@ def test_thinking_takes_no_mark():
 @pytest.mark.parametrize(
     "written",
     [
-        lambda request: openai_chat.prepare(request, request.messages, is_openai=True).body,
-        lambda request: responses.prepare(request, request.messages, is_openai=True).body,
+        lambda request: openai_chat.prepare(request, request.messages, OPENAI).body,
+        lambda request: responses.prepare(request, request.messages, OPENAI).body,
         lambda request: google_params.build(request).body,
         ollama.to_body,
     ],

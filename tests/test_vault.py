@@ -2,15 +2,10 @@
 
 import asyncio
 import os
-import resource
 import shutil
-import signal
 import sqlite3
 import stat
-import subprocess
-import sys
 import tempfile
-import textwrap
 import time
 from collections import deque
 from pathlib import Path
@@ -21,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from structlog.testing import capture_logs
 
+from children import killed_at, python, said, small_disk
 from ollama_bridge.store.file_depot import FileDepot
 from ollama_bridge.vault import Limits, Vault
 
@@ -286,29 +282,17 @@ async def test_a_file_that_cannot_be_used_leaves_memory_and_one_warning(path, sp
 
 def run(script, *arguments, **how):
     """A process with a vault of its own."""
-    code = (
+    preamble = (
         "import asyncio, pathlib, sys\nfrom ollama_bridge.vault import Limits\n"
         "from ollama_bridge.store.vaults import vault_at\n"
         f"ROOMY = Limits({ROOMY.size_bytes}, {ROOMY.age_s})\npath = pathlib.Path(sys.argv[1])\n"
         "def opened(path):\n    return vault_at(path, ROOMY, holds='x', prefix='x', renewed=True, before=None)\n"
-        + textwrap.dedent(script)
     )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
-        **how,
-    )
+    return python(preamble, script, *arguments, **how)
 
 
 async def test_a_full_disk_leaves_memory_and_one_warning(path):
     """What no longer fits on the disk is found nevertheless; what was written before stays readable."""
-
-    def small_disk():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-
     process = run(
         """
         async def main():
@@ -322,10 +306,9 @@ async def test_a_full_disk_leaves_memory_and_one_warning(path):
         asyncio.run(main())
         """,
         path,
-        preexec_fn=small_disk,
+        preexec_fn=small_disk(300_000),
     )
-    out, _ = await asyncio.to_thread(process.communicate, timeout=50)
-    assert process.returncode == 0
+    out = await said(process)
     assert "found 60" in out
     assert out.count("kept in memory only") == 1
     assert await found_later(path, [b"0"]) == {b"0": bytes(20_000)}
@@ -347,14 +330,7 @@ async def test_a_killed_daemon_loses_at_most_its_last_moments(path):
         """,
         path,
     )
-    try:
-        for line in process.stdout:
-            if int(line) >= 500:
-                break
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    killed_at(process, lambda line: int(line) >= 500)
     keys = [b"%d" % number for number in range(501)]
     assert await found_later(path, keys) == {key: (b"value " + key + b" ") * 200 for key in keys}
     db = sqlite3.connect(path)
@@ -382,8 +358,7 @@ async def test_several_daemons_share_one_file(path):
         for name in "abc"
     ]
     for process in processes:
-        out, _ = await asyncio.to_thread(process.communicate, timeout=50)
-        assert (process.returncode, out) == (0, "")
+        assert await said(process) == ""
     keys = [f"{name} {number}".encode() for name in "abc" for number in range(200)]
     assert await found_later(path, keys) == dict.fromkeys(keys, b"value" * 100)
 

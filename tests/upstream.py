@@ -137,18 +137,22 @@ class Upstream:
         self._tasks.add(task := asyncio.current_task())
         self.connections += 1
         try:
-            while await self._exchange(reader, writer):
-                pass
+            begun: bytes | None = b""
+            while begun is not None:
+                begun = await self._exchange(reader, writer, begun)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # cancelled only at the end of the test
         finally:
             self._tasks.discard(task)
             writer.close()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        seen = await _read_request(reader)
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begun: bytes
+    ) -> bytes | None:
+        """Answer one request, of which `begun` has come; what has come of the next, None when there will be none."""
+        seen = await _read_request(reader, begun)
         if seen is None:
-            return False
+            return None
         self.requests.append(seen)
         self.asked.set()
         self.arrivals.release()
@@ -164,14 +168,14 @@ class Upstream:
             await asyncio.wait({gone, answer}, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
                 self.closed_early.set()
-                return False
+                return None
             if not answer.result():
-                return False
-            if gone.done():
-                return False  # pipelining is not for us
+                return None
+            if gone.done():  # who has read the end of the answer may be quicker than we are
+                return gone.result() or None
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
-            return True
+            return b""
         finally:
             for task in (gone, answer):
                 task.cancel()
@@ -211,9 +215,9 @@ async def _answer(script: Script, writer: asyncio.StreamWriter) -> bool:
     return False
 
 
-async def _read_request(reader: asyncio.StreamReader) -> Seen | None:
+async def _read_request(reader: asyncio.StreamReader, begun: bytes) -> Seen | None:
     try:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        head = (begun + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except asyncio.IncompleteReadError:
         return None
     first, *lines = head.rstrip().split("\r\n")

@@ -8,6 +8,8 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from ollama_bridge.backends.vendors import VENDORS
+
 BACKENDS: Final[Mapping[str, str]] = {
     "anthropic": "ollama_bridge.backends.anthropic:AnthropicBackend",
     "openai": "ollama_bridge.backends.openai:OpenAIBackend",
@@ -19,6 +21,9 @@ BACKENDS: Final[Mapping[str, str]] = {
 
 A kind that is itself a `module:Class` needs no row here: `examples/custom_backend.py` shows one.
 """
+
+KINDS: Final = (*BACKENDS, *VENDORS)
+"""Kinds of providers that have a name."""
 
 SDK_ENVIRONMENT: Final = (
     "ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL ANTHROPIC_CUSTOM_HEADERS ANTHROPIC_PROFILE "
@@ -41,7 +46,7 @@ class ProviderSettings:
 
     Args:
         name: The provider's key in the configuration, such as `anthropic` or `acme`.
-        kind: A key of `BACKENDS`, or a `module:Class` of one's own.
+        kind: One of `KINDS`, or a `module:Class` of one's own.
         api_keys: Zero or more keys; never logged, never in an error.
         base_url: As the SDK takes it: openai with `/v1`, anthropic and google without a version.
             None: the SDK's own default.
@@ -50,6 +55,7 @@ class ProviderSettings:
         connect_timeout_s: Seconds for a connection. Silence afterwards is the timeout policy's business.
         trust_env: Whether `*_PROXY` variables are honoured.
         headers: Added to every request.
+        account: For vendors whose address holds it.
     """
 
     name: str
@@ -61,6 +67,12 @@ class ProviderSettings:
     connect_timeout_s: float = 10.0
     trust_env: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    account: str = ""
+
+
+def location(kind: str) -> str:
+    """`module:Class` of what serves a kind of provider."""
+    return BACKENDS["openai"] if kind in VENDORS else BACKENDS.get(kind, kind)
 
 
 def scrub_environment(environ: MutableMapping[str, str] = os.environ, *, keep_proxies: bool = False) -> None:

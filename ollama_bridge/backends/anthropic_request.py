@@ -291,10 +291,24 @@ def _plain_schema(schema: Any) -> Any:
             plain[key] = _plain_schema(value)
         elif key != "$schema":
             plain[key] = value
+    _check_closable(plain)
     if isinstance(kinds := plain.get("type"), list):
         rest = {key: value for key, value in plain.items() if key != "type"}
         return {"anyOf": [{"type": kind} if kind == "null" else {**rest, "type": kind} for kind in kinds]}
     return plain
+
+
+def _check_closable(schema: Mapping[str, Any]) -> None:
+    """Objects have to be closed: one whose keys are the model's to choose would always be empty.
+
+    Raises:
+        ValueError: It is such a one.
+    """
+    kinds, more = schema.get("type"), schema.get("additionalProperties")
+    is_object = kinds == "object" or (isinstance(kinds, list) and "object" in kinds)
+    is_known = any(schema.get(key) for key in ("properties", "anyOf", "oneOf", "allOf", "$ref"))
+    if (isinstance(more, Mapping) and more) or (is_object and more is not False and not is_known):
+        raise ValueError("its keys are not known")
 
 
 # -------------------------------------------------------------------------------- tools and options

@@ -12,43 +12,16 @@ from ollama_bridge.chat import Message
 
 _KIND: Final = "anthropic"
 
-_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+SIGNED_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "thinking": ("type", "thinking", "signature"),
     "redacted_thinking": ("type", "data"),
 }
+"""Kinds of blocks that are wanted back, and all that they hold."""
 
 
-class Thoughts:
-    """Collects the signed blocks of one reply; sans I/O. What is not signed the API does not take back."""
-
-    __slots__ = ("_blocks", "_open", "_place")
-
-    def __init__(self) -> None:
-        self._blocks: list[Kept] = []
-        self._open: dict[str, list[str]] = {}
-        self._place = (0, 0)
-
-    def begin(self, block: Mapping[str, str], *, calls: int, chars: int) -> None:
-        """A block of `thinking` or `redacted_thinking` begins, behind so many calls and characters of text."""
-        self._open = {name: [block.get(name) or ""] for name in _FIELDS[block["type"]]}
-        self._place = (calls, chars)
-
-    def add(self, name: str, piece: str) -> None:
-        """More of the `thinking` or the `signature` of the block that is open."""
-        if name in self._open:
-            self._open[name].append(piece)
-
-    def end(self) -> None:
-        """A block ends, perhaps of another type."""
-        if self._open:
-            block = {name: "".join(pieces) for name, pieces in self._open.items()}
-            if block.get("signature") or block.get("data"):
-                self._blocks.append(Kept(*self._place, 0, block))
-            self._open = {}
-
-    def sealed(self, model: str) -> bytes:
-        """All of them, for `Finish.sealed`."""
-        return seal(_KIND, model, self._blocks)
+def seal_thoughts(model: str, kept: list[Kept]) -> bytes:
+    """The signed blocks of a turn, for `Finish.sealed`."""
+    return seal(_KIND, model, kept)
 
 
 def signed(message: Message, model: str) -> list[Kept]:
@@ -57,7 +30,7 @@ def signed(message: Message, model: str) -> list[Kept]:
 
 
 def _is_ours(kept: Kept) -> bool:
-    return tuple(kept.piece) == _FIELDS.get(str(kept.piece.get("type"))) and all(
+    return tuple(kept.piece) == SIGNED_FIELDS.get(str(kept.piece.get("type"))) and all(
         isinstance(value, str) for value in kept.piece.values()
     )
 

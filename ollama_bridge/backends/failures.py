@@ -8,13 +8,15 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Self
 
 import httpx2
 
 from ollama_bridge.backends import ProviderSettings
+from ollama_bridge.backends.oddities import Oddities
 from ollama_bridge.backends.overflow import overflows
+from ollama_bridge.backends.refusals import repair_for
 from ollama_bridge.backends.retry_after import retry_after_s
 from ollama_bridge.backends.verdicts import (
     ANY_4XX,
@@ -46,6 +48,8 @@ class Failures:
         key_variable: The environment variable that holds the key, for messages.
         sdk_error: The base class of the SDK's exceptions, or several.
         error_types: What the provider's error codes and types mean.
+        oddities: What of its replies is passed over.
+        sent: The body of the request that may fail, if one is under way: its parameters may be what is refused.
     """
 
     settings: ProviderSettings
@@ -53,11 +57,17 @@ class Failures:
     key_variable: str
     sdk_error: type[Exception] | tuple[type[Exception], ...]
     error_types: Mapping[str, Meaning] = field(default_factory=lambda: ERROR_TYPES)
+    oddities: Oddities = field(default_factory=Oddities, compare=False, repr=False)
+    sent: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def provider(self) -> str:
         """The provider's key in the configuration."""
         return self.settings.name
+
+    def about(self, sent: Mapping[str, Any]) -> Self:
+        """Those of one request, by its body."""
+        return replace(self, sent=sent)
 
     def key(self, request: ChatRequest | EmbedRequest) -> str:
         """The key to use.
@@ -105,12 +115,14 @@ class Failures:
             codes: What it tells at other places than everybody's, as in `error_types`.
         """
         kinds, message, carried = _read_error(body)
-        headers = headers or {}
+        headers, repair = headers or {}, None
         verdict, means = self._verdict([*codes, *kinds], status, headers)
         if verdict.leaf is UpstreamRejected and verdict.status == 400 and overflows(kinds, message):
             verdict = TOO_LONG
+        elif verdict.leaf is UpstreamRejected and verdict.status == 400 and self.sent is not None:
+            repair = repair_for(body, message, self.sent)
         shown = f"HTTP {status}" if status >= 400 else next(map(str, kinds), "")
-        return self._error(
+        error = self._error(
             verdict,
             verdict.what + (f" ({self._clean(shown)})" if shown else ""),
             model,
@@ -118,6 +130,9 @@ class Failures:
             upstream_status=means,
             said=f"; it says: {self._clean(message)}" if message else "",
         )
+        if repair is not None and isinstance(error, UpstreamRejected):
+            error.repair = repair
+        return error
 
     def _verdict(
         self, kinds: Sequence[str | int], status: int, headers: Mapping[str, str]
@@ -146,6 +161,18 @@ class Failures:
     def broken(self, what: str, model: str, *, retryable: bool = True) -> UpstreamBroken:
         """The error for a reply that makes no sense; `what` says why."""
         return UpstreamBroken(what, provider=self.provider, model=model, retryable=retryable)
+
+    def usage(self, found: Any, model: str) -> Mapping[str, Any]:
+        """What an answer tells of its tokens; nothing where that is no object, which costs nobody the answer."""
+        if isinstance(found, dict):
+            return found
+        if found:
+            self.odd("usage", type(found).__name__, model)
+        return {}
+
+    def odd(self, what: str, word: object, model: str) -> None:
+        """Something of a reply is passed over, such as a block of a kind that is not known; the log says so once."""
+        self.oddities.tell(what, word, provider=self.provider, model=model)
 
     def raised(self, exc: BaseException, model: str) -> UpstreamError:
         """The error for an exception of the SDK, the transport, a JSON parser or our own reader."""

@@ -32,6 +32,7 @@ from ollama_bridge.backends.google_stream import GenerateReader
 from ollama_bridge.backends.sdk import TLS, USER_AGENT, encode, neutral_environment, other_key
 from ollama_bridge.backends.session import client_session
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Reply
+from ollama_bridge.repairs import mend
 from ollama_bridge.tokens import estimate_tokens
 
 log = structlog.get_logger(__name__)
@@ -81,15 +82,17 @@ class GoogleBackend:
         params = build(request)
         if params.dropped:
             log.info("options dropped", provider=self._settings.name, model=model, options=params.dropped)
+        mend(params.body, request.target.rules.repairs)
+        failures = self._failures.about(params.body)
         reader = GenerateReader(
-            provider=self._settings.name,
-            model=model,
-            error_of=lambda frame: self._failures.told(frame, model),
+            failures,
+            model,
+            turn=len(request.messages),
             names=params.names.changed,
             logprobs=request.logprobs,
         )
         body = encode(params.body)
-        with self._failures.mapped(model), told(request.record, reader):
+        with failures.mapped(model), told(request.record, reader):
             async with (
                 aclosing(path.frames(model, body, self._key(request))) as frames,
                 aclosing(bursts(reader, frames, request.progress)) as said,
@@ -114,10 +117,11 @@ class GoogleBackend:
 
     async def _embed_part(self, path: "LowerPath | TypedPath", request: EmbedRequest) -> Embeddings:
         model = request.target.model
-        body = encode(google_embed.to_body(request, _model_path(model)))
-        with self._failures.mapped(model):
-            kind, reply = await path.embeddings(model, body, self._key(request))
-            return await read_reply(google_embed.read, reply, kind, request, self._failures)
+        body = google_embed.to_body(request, _model_path(model))
+        failures = self._failures.about(body["requests"][0])
+        with failures.mapped(model):
+            kind, reply = await path.embeddings(model, encode(body), self._key(request))
+            return await read_reply(google_embed.read, reply, kind, request, failures)
 
     async def warm(self) -> None:
         """Make the client, which takes tens of milliseconds. Without a key there is nothing to warm."""

@@ -11,6 +11,7 @@ import orjson
 
 from ollama_bridge import media
 from ollama_bridge.backends.google_stream import SIGNED
+from ollama_bridge.backends.openai_wire import schema_hint
 from ollama_bridge.backends.sealing import Kept, laid_out, unseal
 from ollama_bridge.backends.tool_choice import choice_for
 from ollama_bridge.backends.tool_names import ToolNames
@@ -85,6 +86,8 @@ def build(request: ChatRequest) -> Params:
     """
     params = Params({})
     system, contents = _conversation(request, params.names)
+    if isinstance(request.format, Mapping) and not request.target.rules.schema:
+        system = "\n\n".join(filter(None, (system, schema_hint(request.format))))
     if system and not contents:  # at least one turn is demanded
         system, contents = "", [{"role": "user", "parts": [{"text": system}]}]
     if not contents:
@@ -247,11 +250,8 @@ def _add_format(request: ChatRequest, config: Json, dropped: list[str]) -> None:
         dropped.append("format")
         return
     config["responseMimeType"] = "application/json"
-    if isinstance(request.format, Mapping):
-        if rules.schema:
-            config["responseJsonSchema"] = dict(request.format)
-        else:
-            dropped.append("format")
+    if isinstance(request.format, Mapping) and rules.schema:
+        config["responseJsonSchema"] = dict(request.format)
 
 
 def _thinking(request: ChatRequest) -> Json:

@@ -4,19 +4,18 @@ Every frame of `:streamGenerateContent` is a whole response object with the next
 (https://ai.google.dev/api/generate-content#v1beta.GenerateContentResponse); what is not known is ignored.
 """
 
-import hashlib
-import itertools
-import re
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
 
-from ollama_bridge.backends.oddities import Oddities
+from ollama_bridge.backends.failures import Failures, clean
+from ollama_bridge.backends.google_calls import PartialCall, made_up_id
+from ollama_bridge.backends.google_words import EXPLANATIONS, FINISH_REASONS, NOT_SAID, PARTS, UNSPECIFIED
+from ollama_bridge.backends.openai_wire import count
 from ollama_bridge.backends.sealing import CALL, Kept, seal
-from ollama_bridge.errors import UpstreamBroken, UpstreamError
+from ollama_bridge.errors import UpstreamBroken
 from ollama_bridge.events import (
     Event,
     Finish,
-    FinishReason,
     TextDelta,
     ThinkingDelta,
     TokenLogprob,
@@ -25,85 +24,46 @@ from ollama_bridge.events import (
 )
 
 Json: TypeAlias = Mapping[str, Any]
-ErrorOf: TypeAlias = Callable[[Json], UpstreamError]
 
 SIGNED: Final = "google"
 """The kind of what this backend seals: what stood in a part beside its text or call, the signature above all."""
 
-FINISH_REASONS: Final[Mapping[str, FinishReason | Literal["broken"]]] = {
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-    "CONTINUATION": "length",
-    "SAFETY": "refusal",
-    "RECITATION": "refusal",
-    "LANGUAGE": "refusal",
-    "OTHER": "refusal",
-    "BLOCKLIST": "refusal",
-    "PROHIBITED_CONTENT": "refusal",
-    "SPII": "refusal",
-    "IMAGE_SAFETY": "refusal",
-    "IMAGE_PROHIBITED_CONTENT": "refusal",
-    "IMAGE_OTHER": "refusal",
-    "IMAGE_RECITATION": "refusal",
-    "NO_IMAGE": "refusal",
-    "ESCALATION": "refusal",
-    "PUP_LIMITED_DISABLED": "refusal",
-    "MODEL_ARMOR": "refusal",
-    "FINISH_REASON_UNSPECIFIED": "broken",
-    "MALFORMED_FUNCTION_CALL": "broken",
-    "UNEXPECTED_TOOL_CALL": "broken",
-    "TOO_MANY_TOOL_CALLS": "broken",
-    "MISSING_THOUGHT_SIGNATURE": "broken",
-    "MALFORMED_RESPONSE": "broken",
-}
-"""`finishReason` to ours. A reason that is not here counts as a refusal: it did not end by itself."""
 
 _NUMBERED: Final[Mapping[Any, str]] = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5: "OTHER"}
 """Reasons as numbers, which proxies send that make JSON of protocol buffers by themselves."""
-
-_EXPLANATIONS: Final[Mapping[str, str]] = {
-    "SAFETY": "its safety filter stopped it",
-    "RECITATION": "the answer would have recited a protected source",
-    "LANGUAGE": "it does not support the language",
-    "BLOCKLIST": "the text contains a blocked term",
-    "PROHIBITED_CONTENT": "the content may be prohibited",
-    "SPII": "the text may contain sensitive personal information",
-    "PUP_LIMITED_DISABLED": "Google has limited the account behind the API key",
-    "JAILBREAK": "the prompt looks like an attempt to break its rules",
-}
 
 
 class GenerateReader:
     """Reads one reply.
 
     Args:
-        provider: For errors.
-        model: For errors.
-        error_of: Makes the right error of an `error` object in the stream.
+        failures: Makes the errors.
+        model: Who is answering, for errors.
+        turn: Position of the answer in the conversation, by which calls without an id are known.
         names: Names of tools on the wire to those the client knows, where they differ.
         logprobs: Whether log probabilities are wanted.
     """
 
     def __init__(
         self,
-        *,
-        provider: str,
+        failures: Failures,
         model: str,
-        error_of: ErrorOf,
+        *,
+        turn: int = 0,
         names: Mapping[str, str] | None = None,
         logprobs: bool = False,
     ) -> None:
-        self._provider = provider
+        self._failures = failures
         self._model = model
-        self._error_of = error_of
+        self._turn = turn
         self._names = names or {}
         self._logprobs = logprobs
         self.moved = False
         """Whether the last frame was more than a sign of life."""
-        self._odd = Oddities(provider, model)
-        self._usage: Json = {}
+        self._usage: dict[str, Any] = {}
         self._finish = ""
         self._blocked = ""
+        self._message: object = None
         self._chars = 0
         self._calls = 0
         self._partial: PartialCall | None = None
@@ -127,17 +87,22 @@ class GenerateReader:
             UpstreamBroken: The model ended in the middle of a tool call, or by a failure of its own.
         """
         if self._blocked:
+            if self._blocked not in EXPLANATIONS:
+                self._failures.odd("block reason", self._blocked, self._model)
             return [*self._explained(self._blocked), Finish("refusal", self._counted(), self._blocked)]
         if not self._finish:
             return []
-        reason = FINISH_REASONS.get(self._finish, "refusal")
+        reason = FINISH_REASONS.get(self._finish, "stop")
         if reason == "broken":
-            raise self._broken(f"it gave up ({self._finish}); asking again may help")
-        if self._partial and reason != "length":
+            raise self._broken(f"it gave up ({self._finish}); asking again may help", said=self._said())
+        if self._partial and reason == "stop":
             raise self._broken("it ended inside a tool call: ask again")
         if reason == "stop" and self._calls:
             reason = "tool_calls"
         explanation = self._explained(self._finish) if reason == "refusal" else []
+        if self._finish not in FINISH_REASONS:
+            self._failures.odd("finish reason", self._finish, self._model)
+            explanation = self._explained(self._finish)
         sealed = seal(SIGNED, self._model, self._signed)
         return [*explanation, Finish(reason, self._counted(), self._finish, sealed)]
 
@@ -148,18 +113,21 @@ class GenerateReader:
     def _read(self, frame: Any) -> list[Event]:
         events: list[Event] = []
         if "error" in frame:
-            raise self._error_of(frame)
+            raise self._failures.told(frame, self._model)
         self.moved = bool(frame.get("candidates"))
-        if usage := self._odd.usage(frame.get("usageMetadata")):
-            self._usage = usage
+        # Not each frame has all of it.
+        self._usage.update(self._failures.usage(frame.get("usageMetadata"), self._model))
         if (feedback := frame.get("promptFeedback")) and (blocked := feedback.get("blockReason")):
             self._blocked = str(blocked)
-        for candidate in (frame.get("candidates") or ())[:1]:
+            self._message = feedback.get("blockReasonMessage")
+        for candidate in frame.get("candidates") or ():
+            if candidate.get("index"):  # another answer to the same question
+                continue
             for part in (candidate.get("content") or {}).get("parts") or ():
                 if signature := part.get("thoughtSignature"):
                     self._sign(part, signature)
                 if text := part.get("text"):
-                    if type(text) is not str:
+                    if text.__class__ is not str:
                         raise TypeError("text")
                     if part.get("thought"):
                         events.append(ThinkingDelta(text))
@@ -168,11 +136,24 @@ class GenerateReader:
                         events.append(TextDelta(text))
                 elif (call := part.get("functionCall")) is not None:
                     events += self._called(call, frame)
+                else:
+                    self._pass(part)
             if self._logprobs and (logprobs := candidate.get("logprobsResult")):
                 _attach(_logprobs(logprobs), events)
             if finish := candidate.get("finishReason"):
-                self._finish = _NUMBERED.get(finish, str(finish))
+                self._finished(_NUMBERED.get(finish, str(finish)), candidate.get("finishMessage"))
+            break
         return events
+
+    def _finished(self, reason: str, message: object) -> None:
+        if reason != UNSPECIFIED or not self._finish:
+            self._finish = reason
+            self._message = message
+
+    def _pass(self, part: Json) -> None:
+        for name in part:
+            if PARTS.get(name, True):
+                self._failures.odd("part", name, self._model)
 
     def _sign(self, part: Json, signature: str) -> None:
         """Keep a signature. Not all parts have one: with parallel calls the first, with text often an empty last."""
@@ -182,92 +163,56 @@ class GenerateReader:
             self._signed.append(Kept(self._calls, self._chars, CALL, piece))
         elif part.get("thought"):
             self._signed.append(Kept(self._calls, self._chars, 0, {"text": text, "thought": True, **piece}))
-        elif "text" in part:
+        elif "text" in part or len(part) == 1:  # an empty text is left out by some who pass it on
             self._signed.append(Kept(self._calls, self._chars, len(text), piece))
 
     def _called(self, call: Json, frame: Json) -> list[Event]:
         """Calls come whole, except when the provider streams arguments: then in parts, until one without more."""
+        events: list[Event] = []
         if name := call.get("name"):
-            self._partial = PartialCall(str(name), str(call.get("id") or ""))
+            name, call_id = str(name), str(call.get("id") or "")
+            if self._partial and not self._partial.is_gone_on_with(name, call_id):
+                events.append(self._call_done(self._partial, frame))  # nobody said that it is
+                self._partial = None
+            self._partial = self._partial or PartialCall(name, call_id)
         if self._partial is None:
+            if self._calls and not call:
+                return events  # the end of one that was whole before
             raise KeyError("name")
         self._partial.add(call)
-        if call.get("willContinue"):
-            return []
-        whole, self._partial = self._partial, None
+        if not call.get("willContinue"):
+            events.append(self._call_done(self._partial, frame))
+            self._partial = None
+        return events
+
+    def _call_done(self, call: PartialCall, frame: Json) -> ToolCall:
         self._calls += 1
-        call_id = whole.call_id or made_up_id(str(frame.get("responseId", "")), self._calls, whole.name)
-        return [ToolCall(call_id, self._names.get(whole.name, whole.name), whole.arguments)]
+        reply = str(frame.get("responseId") or f"turn {self._turn}")
+        call_id = call.call_id or made_up_id(reply, self._calls, call.name)
+        return ToolCall(call_id, self._names.get(call.name, call.name), call.arguments)
 
     def _explained(self, word: str) -> list[Event]:
         if self._chars or self._calls:
             return []
-        why = _EXPLANATIONS.get(word, "it gave no further explanation")
-        return [TextDelta(f"[{self._model} declined to answer: {why} ({word}).]")]
+        why = EXPLANATIONS.get(word, NOT_SAID)
+        return [TextDelta(f"[{self._model} declined to answer: {why} ({clean(word)}){self._said() or '.'}]")]
+
+    def _said(self) -> str:
+        message = self._message
+        return f"; it says: {clean(message)}" if isinstance(message, str) and message else ""
 
     def _counted(self) -> Usage:
         usage = self._usage
-        thoughts = _count(usage.get("thoughtsTokenCount"))
+        thoughts = count(usage, "thoughtsTokenCount")
         return Usage(
-            input_tokens=_count(usage.get("promptTokenCount")) + _count(usage.get("toolUsePromptTokenCount")),
-            output_tokens=_count(usage.get("candidatesTokenCount")) + thoughts,
-            cached_read_tokens=_count(usage.get("cachedContentTokenCount")),
+            input_tokens=count(usage, "promptTokenCount") + count(usage, "toolUsePromptTokenCount"),
+            output_tokens=count(usage, "candidatesTokenCount") + thoughts,
+            cached_read_tokens=count(usage, "cachedContentTokenCount"),
             reasoning_tokens=thoughts,
         )
 
-    def _broken(self, message: str) -> UpstreamBroken:
-        return UpstreamBroken(message, provider=self._provider, model=self._model)
-
-
-class PartialCall:
-    """A tool call whose arguments arrive in pieces, each with the JSON path where it belongs."""
-
-    __slots__ = ("arguments", "call_id", "name")
-
-    def __init__(self, name: str, call_id: str) -> None:
-        self.name = name
-        self.call_id = call_id
-        self.arguments: dict[str, Any] = {}
-
-    def add(self, call: Json) -> None:
-        """Take in what one `functionCall` part adds."""
-        if args := call.get("args"):
-            self.arguments |= args
-        for piece in call.get("partialArgs") or ():
-            self._put(_path(piece["jsonPath"]), piece)
-
-    def _put(self, path: list[str | int], piece: Json) -> None:
-        here: Any = self.arguments
-        for step, following in itertools.pairwise(path):
-            inner: Any = [] if isinstance(following, int) else {}
-            if isinstance(here, list):
-                if step == len(here):
-                    here.append(inner)
-                here = here[int(step)]
-            else:
-                here = here.setdefault(step, inner)
-        last = path[-1]
-        if isinstance(here, list) and last == len(here):
-            here.append(None)
-        if "stringValue" in piece:
-            before = here.get(last) if isinstance(here, dict) else here[int(last)]
-            here[last] = (before or "") + piece["stringValue"]
-        else:
-            here[last] = piece.get("numberValue", piece.get("boolValue"))
-
-
-_STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\['([^']*)'\]")
-
-
-def _path(path: str) -> list[str | int]:
-    """`$.a[0].b` in its steps."""
-    return [int(index) if index else name or quoted for name, index, quoted in _STEP.findall(path)]
-
-
-def made_up_id(response_id: str, number: int, name: str) -> str:
-    """An id for a call that came without: unlike those of other replies, the same for the same reply."""
-    seed = f"{response_id}:{number}:{name}"
-    return f"call_{hashlib.blake2s(seed.encode(), digest_size=6).hexdigest()}"
+    def _broken(self, message: str, *, said: str = "") -> UpstreamBroken:
+        return UpstreamBroken(message, provider=self._failures.provider, model=self._model, said=said)
 
 
 def _logprobs(result: Json) -> tuple[TokenLogprob, ...]:
@@ -290,7 +235,3 @@ def _attach(logprobs: tuple[TokenLogprob, ...], events: list[Event]) -> None:
         if isinstance(event, TextDelta):
             event.logprobs = logprobs
             return
-
-
-def _count(value: Any) -> int:
-    return value if type(value) is int else 0

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable
 from contextlib import aclosing
 
-from ollama_bridge.backends import BACKENDS, ProviderSettings
+from ollama_bridge.backends import ProviderSettings, location
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Provider, Reply
 from ollama_bridge.errors import InvalidRequest, UpstreamRejected
 from ollama_bridge.tokens import estimate_tokens
@@ -25,7 +25,7 @@ class LazyProvider:
 
     def chat(self, request: ChatRequest) -> Reply:
         """Load if need be, then pass everything on."""
-        request.record.attempts += 1  # here and nowhere else: whoever asks again comes by
+        request.record.attempts += 1  # whoever asks again comes by; but see `AnthropicBackend`, of pauses
         if self._loaded is not None:
             return self._loaded.chat(request)
         return self._load_and_chat(request)
@@ -84,7 +84,7 @@ class LazyProvider:
     async def _load(self) -> Provider:
         backend: Callable[[ProviderSettings], Provider]
         kind = self.settings.kind
-        module, _, name = BACKENDS.get(kind, kind).partition(":")
+        module, _, name = location(kind).partition(":")
         try:
             backend = getattr(await asyncio.to_thread(importlib.import_module, module), name)
         except (ImportError, AttributeError) as exc:

@@ -1,40 +1,37 @@
-"""What is odd about a reply and costs nobody the answer: it is passed over, and logged."""
+"""What a provider sends that nobody here knows, or that no client of ours can be shown: said once in the log."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+import re
+from typing import Final
 
 import structlog
 
 log = structlog.get_logger(__name__)
 
-_NOTHING: Final[Mapping[str, Any]] = {}
+MOST: Final = 1000
+"""How many are remembered; what comes after them is not told."""
+
+_WORD: Final = re.compile(r"[\w./-]{1,64}")
 
 
 class Oddities:
-    """Those of one reply, each logged once, however often they come.
+    """Those of one provider."""
 
-    Args:
-        provider: The provider's key in the configuration.
-        model: As the provider knows it.
-    """
+    __slots__ = ("_told",)
 
-    __slots__ = ("_model", "_noted", "_provider")
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str, str]] = set()
 
-    def __init__(self, provider: str, model: str) -> None:
-        self._provider = provider
-        self._model = model
-        self._noted: frozenset[str] = frozenset()
+    def tell(self, what: str, word: object, *, provider: str, model: str) -> None:
+        """Log it, if this model has not sent it before.
 
-    def note(self, what: str) -> None:
-        """Log it, if it is new. `what` is ours: nothing that the provider says goes into a log."""
-        if what not in self._noted:
-            self._noted |= {what}
-            log.warning("odd reply", provider=self._provider, model=self._model, what=what)
-
-    def usage(self, found: Any) -> Mapping[str, Any]:
-        """What the provider tells of the tokens; nothing, where that is of another type than an object."""
-        if isinstance(found, dict):
-            return found
-        if found:
-            self.note(f"its usage is a {type(found).__name__}")
-        return _NOTHING
+        Args:
+            what: What it is, such as `part` or `finish reason`.
+            word: What the provider calls it; of anything but a plain word only the type is told.
+            provider: Who sent it.
+            model: Who said it.
+        """
+        shown = word if isinstance(word, str) and _WORD.fullmatch(word) else type(word).__name__
+        oddity = (model, what, shown)
+        if oddity not in self._told and len(self._told) < MOST:
+            self._told.add(oddity)
+            log.info("passed over", what=what, word=shown, provider=provider, model=model)

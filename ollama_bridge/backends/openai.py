@@ -22,10 +22,12 @@ from ollama_bridge.backends import (
     whole,
 )
 from ollama_bridge.backends.bursts import Counts, Reader, read_all, told
+from ollama_bridge.backends.dialect import OPENAI, PLAIN
 from ollama_bridge.backends.embedding import embed_in_parts, read_reply, whole_reply
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.framing import DONE, Whole
 from ollama_bridge.backends.openai_wire import Prepared
+from ollama_bridge.backends.responses_stream import ResponsesReader
 from ollama_bridge.backends.sdk import (
     REHEARSAL_URL,
     USER_AGENT,
@@ -38,11 +40,13 @@ from ollama_bridge.backends.sdk import (
     settle,
 )
 from ollama_bridge.backends.stopwords import StopWords
+from ollama_bridge.backends.vendors import vendor_of
 from ollama_bridge.backends.verdicts import ERROR_TYPES, NO_CREDIT, Meaning
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, Reply
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import Event
 from ollama_bridge.history import CONTINUE, repair
+from ollama_bridge.repairs import mend
 from ollama_bridge.tokens import estimate_tokens
 
 log = structlog.get_logger(__name__)
@@ -63,7 +67,20 @@ OPENAI_ERROR_TYPES: Final[Mapping[str, Meaning]] = {
     "bio_policy": 400,
     "misalignment_policy_violation": 400,
     "invalid_image": 400,
+    "invalid_image_format": 400,
+    "invalid_image_mode": 400,
+    "invalid_image_url": 400,
+    "invalid_base64_image": 400,
     "image_content_policy_violation": 400,
+    "image_file_not_found": 400,
+    "image_file_too_large": 400,
+    "image_parse_error": 400,
+    "image_too_large": 400,
+    "image_too_small": 400,
+    "empty_image_file": 400,
+    "failed_to_download_image": 400,
+    "unsupported_image_media_type": 400,
+    "vector_store_timeout": 504,
     "data_residency_mismatch": 400,
     "server_is_overloaded": 503,
     "slow_down": 503,
@@ -98,7 +115,7 @@ class _Api:
 
 _APIS: Final = {
     "chat": _Api("/chat/completions", openai_chat.prepare, openai_chat.ChatReader, whole.completion),
-    "responses": _Api("/responses", responses.prepare, responses.ResponsesReader, whole.response),
+    "responses": _Api("/responses", responses.prepare, ResponsesReader, whole.response),
 }
 _FIM: Final = _Api("", openai_fim.prepare, openai_chat.ChatReader, whole.completion)
 
@@ -120,10 +137,14 @@ class OpenAIBackend:
         pin_loggers()
         keys = tuple(key for key in settings.api_keys if key and key.lower() != _NO_KEY)
         self._settings = settings = replace(settings, api_keys=keys)
-        self._is_openai = _is_openai(settings.base_url)
-        self._failures = Failures(
-            settings, DEFAULT_URL, "OPENAI_API_KEY", openai.OpenAIError, OPENAI_ERROR_TYPES
+        vendor = vendor_of(settings.kind, settings.base_url)
+        self._is_openai = vendor is None and _is_openai(settings.base_url)
+        self._dialect = vendor.dialect if vendor else OPENAI if self._is_openai else PLAIN
+        self._wants_key = self._is_openai or (
+            vendor is not None and not vendor.keyless and vendor_of("openai", settings.base_url) is vendor
         )
+        variable = vendor.key_variables[0] if vendor and vendor.key_variables else "OPENAI_API_KEY"
+        self._failures = Failures(settings, DEFAULT_URL, variable, openai.OpenAIError, OPENAI_ERROR_TYPES)
         self._url = (settings.base_url or DEFAULT_URL).rstrip("/")
         # Without this the SDK would send OPENAI_ORG_ID and OPENAI_CUSTOM_HEADERS to whoever base_url is.
         with neutral_environment():
@@ -136,20 +157,22 @@ class OpenAIBackend:
         self._headers: dict[str, str] = {
             "User-Agent": USER_AGENT,
             "Accept-Encoding": "identity",
+            **self._dialect.headers,
             **settings.headers,
         }
 
     async def chat(self, request: ChatRequest) -> Reply:
         """Stream the reply; see `chat.Backend`."""
         model = request.target.model
-        if self._is_openai:
+        if self._wants_key:
             self._failures.key(request)
         url, api, prepared, turn = self._asked(request)
-        content = encode(prepared.body)
+        mend(prepared.body, request.target.rules.repairs)
+        content, failures = encode(prepared.body), self._failures.about(prepared.body)
         if prepared.dropped:
             log.info("options dropped", model=model, options=prepared.dropped)
         reader = api.reader(
-            self._failures,
+            failures,
             model,
             turn=turn,
             logprobs=request.logprobs,
@@ -157,9 +180,9 @@ class OpenAIBackend:
         )
         words = StopWords(prepared.stops) if prepared.stops else None
         feed = reader.feed if words is None else _filtered(reader, words)
-        with self._failures.mapped(model), told(request.record, reader):
+        with failures.mapped(model), told(request.record, reader):
             stream = await self._post(url, content, request.key)
-            reply = payloads(stream.response, self._failures, model, api.whole, (DONE,))
+            reply = payloads(stream.response, failures, model, api.whole, (DONE,))
             async with stream, aclosing(reply) as batches:
                 async for batch in batches:
                     said, failure = read_all(feed, batch)
@@ -183,7 +206,7 @@ class OpenAIBackend:
         if not self._is_openai or (self._settings.api or request.target.rules.api) != "responses":
             return estimate_tokens(request.messages, request.tools)
         self._failures.key(request)
-        body = responses.prepare(request, conversation(request), is_openai=True).body
+        body = responses.prepare(request, conversation(request), OPENAI).body
         asked = {name: value for name, value in body.items() if name in responses.COUNTED}
         with self._failures.mapped(model):
             counted: Any = await self._client.post(
@@ -198,28 +221,29 @@ class OpenAIBackend:
         """Where to ask, over which API, what, and the position of the answer in the conversation."""
         model, gap = request.target.model, request.infill
         if gap is not None and (url := fim.endpoint(self._settings, model)):
-            return url, _FIM, openai_fim.prepare(request, gap, url, is_openai=self._is_openai), 0
+            return url, _FIM, openai_fim.prepare(request, gap, url, self._dialect), 0
         api = _APIS[self._settings.api or request.target.rules.api]
         messages = conversation(request)
-        prepared = api.prepare(request, messages, is_openai=self._is_openai)
+        prepared = api.prepare(request, messages, self._dialect)
         return self._url + api.path, api, prepared, len(messages)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Embed all inputs; see `chat.Embedder`."""
-        if self._is_openai:
+        if self._wants_key:
             self._failures.key(request)
-        limits = openai_embeddings.OPENAI_LIMITS if self._is_openai else openai_embeddings.VENDOR_LIMITS
-        return await embed_in_parts(request, limits, self._embed_part)
+        return await embed_in_parts(request, openai_embeddings.limits(self._dialect), self._embed_part)
 
     async def _embed_part(self, request: EmbedRequest) -> Embeddings:
         model = request.target.model
-        content = encode(openai_embeddings.to_body(request, is_openai=self._is_openai))
-        with self._failures.mapped(model):
-            stream = await self._post(self._url + "/embeddings", content, request.key)
+        body = openai_embeddings.to_body(request, self._dialect)
+        mend(body, request.target.rules.repairs)
+        failures = self._failures.about(body)
+        with failures.mapped(model):
+            stream = await self._post(self._url + "/embeddings", encode(body), request.key)
             async with stream:
                 kind = stream.response.headers.get("content-type", "")
-                body = await whole_reply(stream.response.aiter_bytes(), self._failures, model)
-            return await read_reply(openai_embeddings.read, body, kind, request, self._failures)
+                reply = await whole_reply(stream.response.aiter_bytes(), failures, model)
+            return await read_reply(openai_embeddings.read, reply, kind, request, failures)
 
     async def warm(self) -> None:
         """Go once through all of the SDK that a request goes through, without a network."""

@@ -4,16 +4,17 @@ Sans I/O. The reader bears with every shape known of a compatible vendor (`provi
 under five names, content as a list, tool calls without index or with the same one, errors in mid-stream.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
 
-from ollama_bridge.backends import cohere_stream
+from ollama_bridge.backends import cohere_stream, openai_messages
 from ollama_bridge.backends import openai_wire as wire
+from ollama_bridge.backends.dialect import Dialect
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.framing import DONE
-from ollama_bridge.backends.oddities import Oddities
 from ollama_bridge.backends.openai_calls import Calls
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.backends.tool_choice import choice_for
@@ -67,119 +68,87 @@ FAILURES: Final[Mapping[str, str]] = {
 }
 """Words in `finish_reason` that mean there is no answer, to the kind of error they stand for."""
 
-_NAMES: Final = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "seed": "seed",
-    "stop": "stop",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-    # Beyond OpenAI; vLLM, LM Studio, Together and OpenRouter take them.
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "repeat_penalty": "repetition_penalty",
-}
-
+_ANY_OBJECT: Final = {"type": "object"}
 _REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
 
 
-def prepare(request: ChatRequest, messages: Sequence[Message], *, is_openai: bool) -> Prepared:
+def prepare(request: ChatRequest, messages: Sequence[Message], dialect: Dialect) -> Prepared:
     """The body of one request, and what else is to be done about it.
 
     Args:
         request: The question; its own messages are not looked at.
         messages: Its conversation, repaired.
-        is_openai: Whether OpenAI itself will read this: others may refuse what only it knows.
+        dialect: Of who will read this.
     """
-    rules, prepared = request.target.rules, Prepared(request, _NAMES)
+    rules, prepared = request.target.rules, Prepared(request, dialect.names, dialect.bounds)
     body = prepared.body
-    body["messages"] = list(_messages(messages, prepared, rules.system_role))
+    format_, hint = _format(request, messages, dialect)
+    hinted = (Message("system", hint), *messages) if hint else messages
+    body["messages"] = openai_messages.to_wire(hinted, prepared, rules, dialect)
     body["stream"] = True
-    body["stream_options"] = {"include_usage": True}
-    if is_openai:
-        body["stream_options"]["include_obfuscation"] = False
+    if dialect.stream_options:
+        body["stream_options"] = {"include_usage": True}
+        if dialect.pads:
+            body["stream_options"]["include_obfuscation"] = False
+    if dialect.cache_key:
         body.update(wire.cache_key(request))
     if request.tools:
-        functions = map(prepared.function, wire.tools(request))
-        body["tools"] = [{"type": "function", "function": function} for function in functions]
-        _choose(request, prepared)
-    if limit := wire.limit(request, is_openai=is_openai):
+        _tools(request, prepared, dialect)
+    if limit := wire.limit(request, dialect):
         body[rules.max_tokens_field] = limit
-    if word := wire.effort(request.think, rules):
-        body["reasoning_effort"] = word
-    if request.format is not None:
-        _format(body, request, messages)
+    able = dialect.asks_all or "thinking" in request.target.capabilities
+    asked = request if able else replace(request, think=None)
+    body.update(dialect.think(asked, wire.effort(asked.think, rules)))
+    body.update(format_)
     if wire.wants_logprobs(request, prepared):
         body["logprobs"] = True
         if request.top_logprobs:
             body["top_logprobs"] = request.top_logprobs
     body.update(prepared.sampling)
+    body.update(dialect.always)
     return prepared
 
 
-def _choose(request: ChatRequest, prepared: Prepared) -> None:
-    match choice_for(request, prepared.dropped):
+def _tools(request: ChatRequest, prepared: Prepared, dialect: Dialect) -> None:
+    choice, body = choice_for(request, prepared.dropped), prepared.body
+    if choice.mode == "none" and "none" not in dialect.tool_choice:
+        return  # who is shown no tools calls none
+    functions = map(prepared.function, wire.tools(request))
+    body["tools"] = [{"type": "function", "function": function} for function in functions]
+    body.update(dialect.while_tools)
+    match choice:
         case ToolChoice("tool", name):
             function = {"name": prepared.tool_names.to_wire(name)}
-            prepared.body["tool_choice"] = {"type": "function", "function": function}
+            body["tool_choice"] = {"type": "function", "function": function}
         case ToolChoice("none" | "required" as mode):
-            prepared.body["tool_choice"] = mode
-    if (
-        request.parallel_tool_calls is False
-    ):  # true is what happens anyway, and not every vendor knows the word
-        prepared.body["parallel_tool_calls"] = False
+            body["tool_choice"] = dialect.tool_choice[mode]
+    # True is what happens anyway, and not every vendor knows the word.
+    if request.parallel_tool_calls is False:
+        if dialect.parallel_tool_calls:
+            body["parallel_tool_calls"] = False
+        else:
+            prepared.dropped.append("parallel_tool_calls")
 
 
-def _format(body: dict[str, Any], request: ChatRequest, messages: Sequence[Message]) -> None:
-    rules, schema, hint = request.target.rules, request.format, ""
-    if isinstance(schema, Mapping) and rules.schema:
-        # Not strict: strict demands `additionalProperties: false` everywhere, which clients do not write.
-        described = {"name": "response", "schema": dict(schema), "strict": False}
-        body["response_format"] = {"type": "json_schema", "json_schema": described}
-        return
-    body["response_format"] = {"type": "json_object"}
-    if isinstance(schema, Mapping):
-        hint = wire.schema_hint(schema)
-    elif not wire.speaks_of_json(messages):
-        hint = wire.JSON_HINT
-    if hint:
-        body["messages"].insert(0, {"role": rules.system_role, "content": hint})
+def _format(
+    request: ChatRequest, messages: Sequence[Message], dialect: Dialect
+) -> tuple[Mapping[str, Any], str]:
+    """What the answer is to look like, and the words that say so as well where they are needed."""
+    asked, any_json = request.format, {"response_format": {"type": "json_object"}}
+    if asked is None:
+        return {}, ""
+    if not isinstance(asked, Mapping):
+        hint = "" if wire.speaks_of_json(messages) else wire.JSON_HINT
+        return (any_json if dialect.json_object else _schema(_ANY_OBJECT)), hint
+    if not request.target.rules.schema:
+        return any_json, wire.schema_hint(asked)
+    return _schema(asked), ""
 
 
-def _messages(messages: Sequence[Message], prepared: Prepared, system_role: str) -> Iterator[dict[str, Any]]:
-    seen: list[dict[str, Any]] = []  # pictures that tools returned: a tool message cannot hold them
-    for message in messages:
-        if seen and message.role != "tool":
-            yield {"role": "user", "content": seen}
-            seen = []
-        if message.role == "system":
-            yield {"role": system_role, "content": message.content}
-        elif message.role == "user":
-            yield {"role": "user", "content": _content(message)}
-        elif message.role == "tool":
-            yield {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
-            seen += _pictures(message)
-        elif message.tool_calls:
-            calls = [
-                {"id": call.id, "type": "function", "function": prepared.call(call)}
-                for call in message.tool_calls
-            ]
-            yield {"role": "assistant", "content": message.content or None, "tool_calls": calls}
-        elif message.content:
-            yield {"role": "assistant", "content": message.content}
-    if seen:
-        yield {"role": "user", "content": seen}
-
-
-def _content(message: Message) -> str | list[dict[str, Any]]:
-    if not message.images:
-        return message.content
-    text = [{"type": "text", "text": message.content}] if message.content else []
-    return [*text, *_pictures(message)]
-
-
-def _pictures(message: Message) -> list[dict[str, Any]]:
-    return [{"type": "image_url", "image_url": {"url": wire.data_url(image)}} for image in message.images]
+def _schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    # Not strict: strict demands `additionalProperties: false` everywhere, which clients do not write.
+    described = {"name": "response", "schema": dict(schema), "strict": False}
+    return {"response_format": {"type": "json_schema", "json_schema": described}}
 
 
 class ChatReader:
@@ -218,7 +187,6 @@ class ChatReader:
         self._refused = False
         self._spoke = False
         self._usage: Mapping[str, Any] = {}
-        self._odd = Oddities(failures.provider, model)
         self._word: Mapping[str, Any] = {}  # the last chunk that was one word and nothing else
 
     @property
@@ -292,7 +260,7 @@ class ChatReader:
         if "choices" not in chunk:
             chunk = cohere_stream.chunk_of(chunk) or chunk
         usage = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")
-        if usage and (usage := self._odd.usage(usage)):
+        if usage and (usage := self._failures.usage(usage, self._model)):
             self._usage = usage
         events: list[Event] = []
         self.moved = False

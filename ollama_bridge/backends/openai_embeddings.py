@@ -4,31 +4,29 @@ https://developers.openai.com/api/reference/resources/embeddings/methods/create
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from ollama_bridge.backends import openai_wire as wire
+from ollama_bridge.backends.dialect import Dialect
 from ollama_bridge.backends.embedding import Limits, never_empty
 from ollama_bridge.chat import EmbedRequest
 
-OPENAI_LIMITS: Final = Limits(inputs=2048, text_bytes=600_000)
-"""OpenAI takes 300,000 tokens in a call, and a token rarely has fewer than two bytes."""
 
-VENDOR_LIMITS: Final = Limits(inputs=96, text_bytes=200_000)
-"""What Cohere takes, and most others. Their decimals are also read faster in small parts."""
+def limits(dialect: Dialect) -> Limits:
+    """What one call may hold."""
+    return Limits(dialect.embed_inputs, dialect.embed_bytes)
 
 
-def to_body(request: EmbedRequest, *, is_openai: bool) -> dict[str, Any]:
+def to_body(request: EmbedRequest, dialect: Dialect) -> dict[str, Any]:
     """The body of one call.
 
     Args:
         request: With no more inputs than the call may have.
-        is_openai: Whether OpenAI itself will read this. Base64 halves the reply, and strict vendors refuse it.
+        dialect: Of who will read this.
     """
-    body: dict[str, Any] = {
-        "model": request.target.model,
-        "input": never_empty(request.inputs),
-        "encoding_format": "base64" if is_openai else "float",
-    }
+    body: dict[str, Any] = {"model": request.target.model, "input": never_empty(request.inputs)}
+    if dialect.encoding is not None:
+        body["encoding_format"] = dialect.encoding
     if request.dimensions in request.target.rules.dimensions:
         body["dimensions"] = request.dimensions
     return body

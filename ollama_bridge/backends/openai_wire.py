@@ -6,6 +6,7 @@ from typing import Any, Final, get_args
 
 import orjson
 
+from ollama_bridge.backends.dialect import BOUNDS, OPENAI, Dialect
 from ollama_bridge.backends.prefix import conversation as conversation_key
 from ollama_bridge.backends.sdk import encode
 from ollama_bridge.backends.tool_names import ToolNames
@@ -32,15 +33,6 @@ _RUNNER: Final = frozenset(
 """How Ollama's own runner loads a model: nothing to a model elsewhere, and not worth a log line."""
 
 
-_BOUNDS: Final = {
-    "temperature": (0.0, 2.0),
-    "top_p": (0.0, 1.0),
-    "presence_penalty": (-2.0, 2.0),
-    "frequency_penalty": (-2.0, 2.0),
-}
-"""Beyond these a value is a 400; Ollama takes any."""
-
-
 _LONGEST_KEY: Final = 64
 
 
@@ -50,9 +42,15 @@ class Prepared:
     Args:
         request: The question.
         names: What the API calls each option it has, by Ollama's name.
+        bounds: Between which values some of them must be, by the same names.
     """
 
-    def __init__(self, request: ChatRequest, names: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        request: ChatRequest,
+        names: Mapping[str, str],
+        bounds: Mapping[str, tuple[float, float]] = BOUNDS,
+    ) -> None:
         self.body: dict[str, Any] = {"model": request.target.model}
         """The JSON object to send."""
         self.stops: tuple[str, ...] = ()
@@ -68,8 +66,8 @@ class Prepared:
                 continue
             if name not in names or name not in rules.accepts:
                 self.dropped.append(name)
-            elif name in _BOUNDS:
-                least, most = _BOUNDS[name]
+            elif name in bounds:
+                least, most = bounds[name]
                 self.sampling[names[name]] = min(max(value, least), most)
             elif name != "seed" or value >= 0:  # Ollama's -1: any seed will do
                 self.sampling[names[name]] = value
@@ -94,17 +92,18 @@ class Prepared:
         }
 
 
-def limit(request: ChatRequest, *, is_openai: bool) -> int | None:
+def limit(request: ChatRequest, dialect: Dialect) -> int | None:
     """Most tokens to write; None: as many as the model has."""
     wanted = int(request.options.get("num_predict", -1))
     if wanted <= 0:  # -1 and -2 are Ollama's words for no limit
         return None
-    # OpenAI answers 400 to more than the model has; of other models we do not know it for certain.
-    return min(wanted, request.target.max_output_tokens) if is_openai else wanted
+    # Of a vendor's model without a row nobody knows it.
+    caps = dialect is OPENAI or (dialect.caps_output and request.target.window is not None)
+    return min(wanted, request.target.max_output_tokens) if caps else wanted
 
 
 def cache_key(request: ChatRequest) -> dict[str, str]:
-    """What keeps the requests of one conversation together: the client's word for it, or a hash; OpenAI alone takes it.
+    """What keeps the requests of one conversation together: the client's word for it, or a hash.
 
     https://developers.openai.com/api/docs/guides/prompt-caching: a request is routed by the hash of its beginning and
     this key, to where its prefix may still be cached.
@@ -196,4 +195,6 @@ def count(usage: Mapping[str, Any], *path: str) -> int:
     value: Any = usage
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, str) and value.isdecimal() and len(value) < 20:
+        value = int(value)
     return int(min(value, _MOST)) if isinstance(value, int | float) and 0 < value < math.inf else 0

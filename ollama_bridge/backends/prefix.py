@@ -1,14 +1,11 @@
 """How a prompt begins, as hashes: by them a conversation is known again, and nothing of it is kept. Pure."""
 
-import hashlib
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any
 
 from ollama_bridge.backends.sdk import encode
 from ollama_bridge.chat import ChatRequest
-
-_ENDS: Final = 1000
-"""Characters at either end that tell a message: the first one may hold whole files."""
+from ollama_bridge.opening import first_asked, hashed
 
 
 def tools(request: ChatRequest) -> bytes:
@@ -23,12 +20,12 @@ def system(request: ChatRequest) -> bytes:
 
 def opening(request: ChatRequest) -> bytes:
     """Of the user's first message, whatever stands before it."""
-    return _hash("opening", _who(request), _first(request))
+    return _hash("opening", _who(request), first_asked(request.messages))
 
 
 def conversation(request: ChatRequest) -> str:
     """Of all of these together, whoever answers; 32 hexadecimal digits."""
-    return _hash(_tools(request), _system(request), _first(request)).hex()
+    return _hash(_tools(request), _system(request), first_asked(request.messages)).hex()
 
 
 def _who(request: ChatRequest) -> list[object]:
@@ -45,14 +42,5 @@ def _system(request: ChatRequest) -> list[str]:
     ]
 
 
-def _first(request: ChatRequest) -> list[object]:
-    for message in request.messages:
-        if message.role == "user":
-            images = [[len(image.data), image.data[-_ENDS:]] for image in message.images]
-            text = message.content
-            return [len(text), text[:_ENDS], text[-_ENDS:], images]
-    return []
-
-
 def _hash(*parts: Any) -> bytes:
-    return hashlib.blake2b(encode({"parts": parts}), digest_size=16).digest()
+    return hashed(encode({"parts": parts}))

@@ -9,8 +9,10 @@ import orjson
 from ollama_bridge.catalog import Model, ModelConfig
 from ollama_bridge.cli import listing
 from ollama_bridge.cli.options import config_options, source
-from ollama_bridge.cli.terms import completed, terms
+from ollama_bridge.cli.terms import learned, terms
 from ollama_bridge.config.file import find
+from ollama_bridge.errors import ConfigError
+from ollama_bridge.lessons import forget, learned_path
 
 _COLUMNS = ("name", "backend", "backend_model", "context_length", "max_tokens", "capabilities", "aliases")
 
@@ -60,8 +62,8 @@ def show_model(ctx: click.Context, name: str, as_json: bool) -> None:
         $ ollama-bridge models show demo
     """
     config = source(ctx).load().config
-    model = completed(config)[find(config, name)[0]]
-    facts = {**_facts(model), **terms(config, model)}
+    model = config.completed()[find(config, name)[0]]
+    facts = {**_facts(model), **terms(config, model), "learned": learned(model)}
     if as_json:
         click.echo(orjson.dumps(facts))
         return
@@ -159,6 +161,27 @@ def remove_models(ctx: click.Context, names: Sequence[str]) -> None:
     click.echo(f"removed from {where.path}: {', '.join(names)}", err=True)
 
 
+@models.command("forget")
+@names_argument
+@config_options
+@click.pass_context
+def forget_learned(ctx: click.Context, names: Sequence[str]) -> None:
+    """Forget what a provider's refusals taught about models; a running daemon follows within a few seconds.
+
+    \b
+        $ ollama-bridge models forget demo
+    """
+    config = source(ctx).load().config
+    known = config.completed()
+    targets = [known[find(config, name)[0]].target for name in names]
+    path = learned_path()
+    try:
+        gone = forget(path, [(target.provider, target.model) for target in targets])
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be written: {exc.strerror or exc}; nothing was forgotten") from exc
+    click.echo(f"forgotten: {gone} {'repair' if gone == 1 else 'repairs'} of {', '.join(names)}", err=True)
+
+
 def _switch(ctx: click.Context, names: Sequence[str], *, enabled: bool) -> None:
     from ollama_bridge.config import edit  # noqa: PLC0415 - only those who write need it
 
@@ -168,7 +191,7 @@ def _switch(ctx: click.Context, names: Sequence[str], *, enabled: bool) -> None:
 
 def _list(ctx: click.Context, *, as_json: bool, show_all: bool) -> None:
     config = source(ctx).load().config
-    rows = [_facts(model) for model in completed(config) if model.config.enabled or show_all]
+    rows = [_facts(model) for model in config.completed() if model.config.enabled or show_all]
     if as_json:
         for row in rows:
             click.echo(orjson.dumps(row))

@@ -1,39 +1,39 @@
 """Models as they are served, and on which terms: what a command says of price, limits and budget."""
 
 import time
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from ollama_bridge import prices
-from ollama_bridge.allowances import Budget, Rates
-from ollama_bridge.catalog import Model, ModelConfig, complete, facts_kind
+from ollama_bridge.allowances import Budget, rates_of
+from ollama_bridge.catalog import Model
 from ollama_bridge.config import Config
-from ollama_bridge.config.sections import Provider
-from ollama_bridge.lineage import folded
-
-
-def completed(config: Config) -> list[Model]:
-    """All models, in the order of the configuration."""
-    kinds = {name: _kind(name, provider) for name, provider in config.providers.items()}
-    return [
-        complete(model, kind=kinds[model.backend], default_max_tokens=config.default_max_tokens)
-        for model in folded(config.models)
-    ]
+from ollama_bridge.lessons import learned_path, remembered
 
 
 def terms(config: Config, model: Model) -> dict[str, Any]:
     """Who answers in its place, what it costs (USD per million tokens) and who says so, and how much may be had."""
     name, own = model.target.provider, model.config
     provider = config.providers[name]
-    price = prices.price_of(_kind(name, provider), provider.base_url, model.target.model, own.price)
+    price = prices.price_of(provider.facts_kind(name), provider.address(name), model.target.model, own.price)
     return {
         "fallbacks": own.fallbacks,
         "price": price.per_million(time.time()),
         "price_from": price.said_by,
-        "limits": _limits(own),
-        "provider_limits": _limits(provider),
+        "limits": rates_of(own).model_dump(exclude_none=True),
+        "provider_limits": rates_of(provider).model_dump(exclude_none=True),
         "budget": _written(own.budget),
         "max_request_length": own.max_request_length,
+    }
+
+
+def learned(model: Model) -> dict[str, str]:
+    """Which parameters its provider refused, what is done about each, and since when."""
+    lessons = remembered(learned_path()).get((model.target.provider, model.target.model), ())
+    return {
+        each.repair.subject: f"{each.repair.remedy} ({datetime.fromtimestamp(each.at_s, UTC):%Y-%m-%d})"
+        for each in lessons
     }
 
 
@@ -44,17 +44,9 @@ def unpayable(config: Config) -> list[str]:
         return []
     return [
         model.name.removesuffix(":latest")
-        for model in completed(config)
+        for model in config.completed()
         if model.config.enabled and (limited or model.config.budget) and not terms(config, model)["price"]
     ]
-
-
-def _kind(name: str, provider: Provider) -> str:
-    return facts_kind(name, provider.kind or name, provider.base_url)
-
-
-def _limits(of: ModelConfig | Provider) -> dict[str, int]:
-    return {key: most for key in Rates.model_fields if (most := getattr(of, key)) is not None}
 
 
 def _written(budget: Budget | None) -> dict[str, Any]:

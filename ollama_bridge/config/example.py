@@ -84,12 +84,13 @@ routing:                       # `small`, `big`, and `auto:<task>`: models that 
 log_level: info                # debug, info, warning, error. LOG_LEVEL
 
 # A provider whose key is in the environment needs no entry: ANTHROPIC_API_KEY (or CLAUDE_API_KEY), OPENAI_API_KEY,
-# GEMINI_API_KEY (or GOOGLE_API_KEY). With no provider at all the built-in `demo` answers.
+# GEMINI_API_KEY (or GOOGLE_API_KEY), and those of the vendors in the README: MISTRAL_API_KEY, GROQ_API_KEY, XAI_API_KEY …
+# With no provider at all the built-in `demo` answers.
 providers:
   # anthropic:
   #   api_key: ${ANTHROPIC_API_KEY}
   # acme:
-  #   kind: openai                         # anthropic, openai, google, ollama, demo; default: the entry's name
+  #   kind: openai                         # anthropic, openai, google, ollama, demo, or a vendor: README; default: the name
   #   api: chat                            # chat or responses; default: chosen by model
   #   fim: completions                     # gaps in code: fim/completions, completions, or none: by chat; default: by host
   #   base_url: http://127.0.0.1:9000/v1   # openai with /v1, anthropic and google without a version
@@ -98,6 +99,7 @@ providers:
   #   connect_timeout_s: 10                # seconds to reach it
   #   proxy: false                         # whether HTTPS_PROXY is obeyed
   #   headers: {X-Team: editors}
+  #   account: 0123456789abcdef            # of vendors whose address holds it
   #   requests_per_minute: 50              # also requests_per_hour, requests_per_day, tokens_per_minute
   #   requests_per_hour: 1000
   #   requests_per_day: 10000

@@ -119,11 +119,19 @@ def _is_whole(url: str) -> bool:
     return usable and "@" not in f"{parts.path}{parts.query}{parts.fragment}"
 
 
+def _url_part(text: str) -> str:
+    if text and not _URL_PART.match(text):
+        raise PydanticCustomError("config", "is part of an address: letters, digits, '.', '_' and '-'")
+    return text
+
+
+_URL_PART: Final = re.compile(r"[\w.-]+\Z", re.ASCII)
 _STORE_URL: Final = re.compile(r"(rediss?|unix)://\S+\Z")
 
 Key: TypeAlias = Annotated[SecretStr, AfterValidator(_usable_key)]
 ApiKeys: TypeAlias = Annotated[tuple[Key, ...], BeforeValidator(_key_list)]
 HttpUrl: TypeAlias = Annotated[str, AfterValidator(_http_url)]
+UrlPart: TypeAlias = Annotated[str, AfterValidator(_url_part)]
 Host: TypeAlias = Annotated[str, AfterValidator(_bare_host)]
 Origins: TypeAlias = Annotated[
     tuple[Annotated[str, AfterValidator(_usable_origin)], ...], BeforeValidator(_origin_list)

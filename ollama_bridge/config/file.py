@@ -10,19 +10,19 @@ still find them when it loads again.
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from ollama_bridge.catalog import CATALOG, ModelConfig, catalogue_models
+from ollama_bridge.backends.vendors import VENDORS
+from ollama_bridge.catalog import ModelConfig, catalogue_models
 from ollama_bridge.config.faults import faults, suggestion
-from ollama_bridge.config.instead import instead_faults, stands_for_others
+from ollama_bridge.config.instead import instead_faults
 from ollama_bridge.config.schema import API_KEY_VARIABLES, IMPLICIT_PROVIDERS, KEYLESS_KINDS, Config, KeyPath
 from ollama_bridge.errors import ConfigError
-from ollama_bridge.fallbacks import BrokenFallback, check_fallbacks
 from ollama_bridge.lineage import BrokenLineage, folded, key_of, places
 from ollama_bridge.masking import mask
 from ollama_bridge.names import parse_name
@@ -216,24 +216,9 @@ class _Assembly:
         except BrokenLineage as exc:
             _, origin = self._place(("models", exc.index, "from"))
             raise ConfigError(f"{origin}: {exc}") from None
-        self._check_fallbacks(models)
-        for place, message in instead_faults(written, whole):
-            raise ConfigError(f"{self._place(place)[1]}: {message}")
+        for place, message in instead_faults(written.budgets, models, whole):
+            raise ConfigError(mask(f"{self._place(place)[1]}: {message}"))
         return Loaded(written.model_copy(update={"models": models}), self._origins)
-
-    def _check_fallbacks(self, models: Sequence[ModelConfig]) -> None:
-        offered = [one.name for kind in CATALOG for one in catalogue_models(kind, kind)]
-        try:
-            check_fallbacks(models, set(map(_key, offered)))
-        except BrokenFallback as exc:
-            _, origin = self._place(("models", exc.index, "fallbacks", exc.number))
-            named = (name for model in models for name in (model.name, *model.aliases))
-            hint = (
-                (stands_for_others(exc.unknown) or suggestion(exc.unknown, [*named, *offered]))
-                if exc.unknown
-                else ""
-            )
-            raise ConfigError(mask(f"{origin}: {exc}{hint}")) from None
 
     def _take_variables(self) -> None:
         for name in VARIABLES:
@@ -253,9 +238,22 @@ class _Assembly:
                 continue
             # An entry with an address of its own gets no key that it does not name: the address may be a
             # third party's.
-            found = next((name for name in variables if self._environ.get(name, "").strip()), None)
-            if found and not entry.get("base_url"):
-                self._put(("providers", kind, "api_key"), self._environ[found], self._names[found])
+            found = self._first_set(variables)
+            if not found or entry.get("base_url"):
+                continue
+            others = {
+                key: set_by
+                for key, names in (VENDORS[kind].variables if kind in VENDORS else {}).items()
+                if not entry.get(key) and (set_by := self._first_set(names))
+            }
+            # Half of an account is nobody's wish for a provider: the same variable serves the vendor's other tools.
+            if kind in VENDORS and not entry and {*VENDORS[kind].needs} - others.keys():
+                continue
+            for key, variable in {"api_key": found, **others}.items():
+                self._put(("providers", kind, key), self._environ[variable], self._names[variable])
+
+    def _first_set(self, names: Iterable[str]) -> str | None:
+        return next((name for name in names if self._environ.get(name, "").strip()), None)
 
     def _imply_providers(self) -> None:
         """Entries nobody needs to write: of a built-in provider that a model names, and of the demo."""
@@ -321,7 +319,7 @@ def _offered(written: Config) -> Iterator[ModelConfig]:
     for name, provider in written.providers.items():
         kind = provider.kind or name
         # `acme: {kind: openai, base_url: …}` serves models of its own, not OpenAI's.
-        elsewhere = provider.base_url is not None and name != kind
+        elsewhere = provider.base_url is not None and name != kind and kind not in VENDORS
         if elsewhere or not (provider.api_key or kind in KEYLESS_KINDS):
             continue
         for model in catalogue_models(kind, name):

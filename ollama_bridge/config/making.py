@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ollama_bridge.catalog import ModelConfig, facts_kind, recognised
+from ollama_bridge.catalog import ModelConfig, recognised
 from ollama_bridge.config.file import find
 from ollama_bridge.config.schema import IMPLICIT_PROVIDERS, Config
 from ollama_bridge.errors import ConfigError, InvalidRequest, ModelNotFound
@@ -113,7 +113,7 @@ def discoverable(config: Config, name: str) -> dict[str, Any] | None:
     """
     wanted = parse_name(name)
     able = {
-        key: facts_kind(key, provider.kind or key, provider.base_url)
+        key: provider.facts_kind(key)
         for key, provider in config.providers.items()
         if provider.api_key or provider.base_url or (provider.kind or key) not in IMPLICIT_PROVIDERS
     }

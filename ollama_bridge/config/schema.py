@@ -14,8 +14,9 @@ from pydantic import BaseModel, Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from ollama_bridge.allowances import Budget, Rates
-from ollama_bridge.backends import BACKENDS
-from ollama_bridge.catalog import ModelConfig
+from ollama_bridge.backends import KINDS
+from ollama_bridge.backends.vendors import VENDORS
+from ollama_bridge.catalog import Model, ModelConfig, complete
 from ollama_bridge.config.fields import Key, LogLevel, StoreUrl
 from ollama_bridge.config.sections import (
     Breaker,
@@ -30,6 +31,7 @@ from ollama_bridge.config.sections import (
     Streaming,
 )
 from ollama_bridge.errors import ConfigError, InvalidRequest
+from ollama_bridge.lineage import folded
 from ollama_bridge.names import InvalidName, parse_name
 from ollama_bridge.surfaces.ollama_options import read_options
 from ollama_bridge.templates import wording
@@ -41,10 +43,13 @@ API_KEY_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "anthropic": ("ANTHROPIC_API_KEY", "CLAUDE_API_KEY"),
     "openai": ("OPENAI_API_KEY",),
     "google": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    **{kind: vendor.key_variables for kind, vendor in VENDORS.items() if vendor.key_variables},
 }
 """Kind of provider to the environment variables that may hold its key, the first that is set counts."""
 
-KEYLESS_KINDS: Final = frozenset({"demo", "ollama"})
+KEYLESS_KINDS: Final = frozenset(
+    {"demo", "ollama", *(kind for kind, vendor in VENDORS.items() if vendor.keyless)}
+)
 """Kinds of providers that answer without a key."""
 
 IMPLICIT_PROVIDERS: Final = frozenset({*API_KEY_VARIABLES, "demo"})
@@ -135,6 +140,18 @@ class Config(Section):
                 "(--insecure, or server.insecure: true)"
             )
 
+    def completed(self) -> list[Model]:
+        """All models, with what they inherit and what is known of them, in the order of the configuration.
+
+        Raises:
+            BrokenLineage: A parent does not exist, or is made from its own child.
+        """
+        kinds = {name: provider.facts_kind(name) for name, provider in self.providers.items()}
+        return [
+            complete(model, kind=kinds[model.backend], default_max_tokens=self.default_max_tokens)
+            for model in folded(self.models)
+        ]
+
     def secrets(self) -> tuple[str, ...]:
         """Every key and header value, for those who must never show one."""
         own = (*self.server.api_keys, *self.clients.values())
@@ -152,9 +169,16 @@ class Config(Section):
 
     def _faults(self) -> Iterator[tuple[KeyPath, str]]:
         for name, provider in self.providers.items():
-            if (provider.kind or name) not in BACKENDS and not _CLASS.match(provider.kind):
+            kind = provider.kind or name
+            if kind not in KINDS and not _CLASS.match(provider.kind):
                 where: KeyPath = ("providers", name, "kind") if provider.kind else ("providers", name)
-                yield where, f"provider '{name}' needs a kind: {', '.join(BACKENDS)}, or module:Class"
+                yield where, f"provider '{name}' needs a kind: {', '.join(KINDS)}, or module:Class"
+            if kind in VENDORS and provider.base_url is None:
+                vendor = VENDORS[kind]
+                for part in vendor.needs:
+                    if not getattr(provider, part):
+                        hint = " or ".join((f"providers.{name}.{part}", *vendor.variables.get(part, ())))
+                        yield ("providers", name), f"nobody knows where {vendor.title} is: set {hint}"
         if self.cache.enabled and self.cache.store == "state" and not self.state:
             message = (
                 "cache.store is 'state', and no Redis is named: set 'state' (or REDIS_ADDR), or choose 'disk'"

@@ -16,7 +16,9 @@ from pydantic import (
 
 from ollama_bridge.allowances import Rate
 from ollama_bridge.backends import ProviderSettings
-from ollama_bridge.config.fields import ApiKeys, Host, HttpUrl, Milliseconds, Origins, reaches_others
+from ollama_bridge.backends.vendors import VENDORS
+from ollama_bridge.catalog import facts_kind
+from ollama_bridge.config.fields import ApiKeys, Host, HttpUrl, Milliseconds, Origins, UrlPart, reaches_others
 
 
 class Section(BaseModel):
@@ -174,7 +176,7 @@ class Provider(Section):
     """One account at one provider.
 
     Args:
-        kind: A key of `backends.BACKENDS`, or a `module:Class` of one's own; empty: what the entry is called.
+        kind: One of `backends.KINDS`, or a `module:Class` of one's own; empty: what the entry is called.
         api: For kind `openai`; None: each model's own.
         fim: Where gaps in code are filled: see `backends.fim`.
         base_url: As the SDK takes it: openai with `/v1`, anthropic and google without a version.
@@ -183,6 +185,7 @@ class Provider(Section):
         connect_timeout_s: Seconds to reach the provider.
         proxy: Whether `HTTPS_PROXY` and its like are obeyed.
         headers: Added to every request; shown as masked as keys are.
+        account: For vendors whose address holds it: see `backends.vendors`.
         requests_per_minute: In any minute, by all its models together; also per hour and day, and tokens per minute.
     """
 
@@ -195,10 +198,18 @@ class Provider(Section):
     connect_timeout_s: PositiveFloat = 10.0
     proxy: bool = False
     headers: dict[str, SecretStr] = Field(default_factory=dict)
+    account: UrlPart = ""
     requests_per_minute: Rate | None = None
     requests_per_hour: Rate | None = None
     requests_per_day: Rate | None = None
     tokens_per_minute: Rate | None = None
+
+    def address(self, name: str) -> str | None:
+        """Where it answers; None: where its SDK says."""
+        vendor = VENDORS.get(self.kind or name)
+        if self.base_url is not None or vendor is None:
+            return self.base_url
+        return vendor.base_url.format_map({key: getattr(self, key) for key in vendor.needs})
 
     def settings(self, name: str) -> ProviderSettings:
         """What the backend's constructor is told; `name` is the provider's key in the configuration."""
@@ -206,10 +217,15 @@ class Provider(Section):
             name=name,
             kind=self.kind or name,
             api_keys=tuple(key.get_secret_value() for key in self.api_key),
-            base_url=self.base_url,
+            base_url=self.address(name),
             api=self.api,
             fim=self.fim,
             connect_timeout_s=self.connect_timeout_s,
             trust_env=self.proxy,
             headers={header: value.get_secret_value() for header, value in self.headers.items()},
+            account=self.account,
         )
+
+    def facts_kind(self, name: str) -> str:
+        """Whose models it has, as `catalog.facts_kind` says."""
+        return facts_kind(name, self.kind or name, self.base_url)

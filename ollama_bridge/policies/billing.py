@@ -23,7 +23,7 @@ from ollama_bridge.policies.terms import Terms
 from ollama_bridge.policies.till import Taken, Till
 from ollama_bridge.prices import Tariff
 from ollama_bridge.record import Charge
-from ollama_bridge.tokens import BYTES_PER_TOKEN, call_bytes, measure
+from ollama_bridge.tokens import BYTES_PER_TOKEN, call_bytes, characters, measure
 
 log = structlog.get_logger(__name__)
 
@@ -226,12 +226,7 @@ class _Bill:
 def _check_length(request: ChatRequest | EmbedRequest, most: int | None) -> None:
     if most is None:
         return
-    if isinstance(request, EmbedRequest):
-        length = sum(map(len, request.inputs))
-    else:
-        length = sum(len(message.content) for message in request.messages)
-        length += len(request.infill.prefix) + len(request.infill.suffix) if request.infill else 0
-    if length > most:
+    if (length := characters(request)) > most:
         raise InvalidRequest(
             f"the question has {length} characters, and model '{request.target.name}' takes {most} "
             "(models[].max_request_length): ask something shorter, or in a new conversation"

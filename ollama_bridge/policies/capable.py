@@ -5,7 +5,6 @@ from typing import Final
 
 from ollama_bridge.catalog import Model
 from ollama_bridge.chat import ChatRequest, Message
-from ollama_bridge.tokens import estimate_tokens
 
 _CHAT_NEEDS: Final[tuple[tuple[str, Callable[[ChatRequest], bool], Callable[[Model], bool]], ...]] = (
     (
@@ -45,13 +44,6 @@ _CHAT_NEEDS: Final[tuple[tuple[str, Callable[[ChatRequest], bool], Callable[[Mod
 def lacks(model: Model, request: ChatRequest) -> str:
     """What `request` needs that `model` does not have; empty: nothing."""
     return next((need for need, has, meets in _CHAT_NEEDS if has(request) and not meets(model)), "")
-
-
-def prompt_tokens(request: ChatRequest) -> int:
-    """How long the question is, roughly."""
-    gap = request.infill
-    messages = (Message("user", gap.prefix + gap.suffix),) if gap is not None else request.messages
-    return estimate_tokens(messages, request.tools)
 
 
 def embeds_alike(model: Model, asked: Model) -> bool:

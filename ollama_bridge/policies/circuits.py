@@ -10,6 +10,7 @@ is then on trial, and the next failure, such as the probe's answer being cut off
 forgets all failures.
 """
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -91,7 +92,8 @@ class Circuit:
         """Since when it is not asked, and when it will be."""
         since = datetime.fromtimestamp(self.since_s, UTC)
         wait_s = self.left_s or UNDER_WAY_S
-        then = "one request is trying it now" if self.is_probing else f"it is tried again in {wait_s:.0f} s"
+        again = f"it is tried again in {math.ceil(wait_s)} s"
+        then = "one request is trying it now" if self.is_probing else again
         return CircuitOpen(
             f"not asked since {since:%H:%M:%S} UTC, after {self.failures} failures in a row; {then}",
             provider=self.provider,

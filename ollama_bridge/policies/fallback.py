@@ -19,8 +19,9 @@ from ollama_bridge.errors import (
     UpstreamRejected,
 )
 from ollama_bridge.events import Event
-from ollama_bridge.policies.capable import embeds_alike, lacks, prompt_tokens
+from ollama_bridge.policies.capable import embeds_alike, lacks
 from ollama_bridge.record import CallRecord
+from ollama_bridge.tokens import measure
 
 log = structlog.get_logger(__name__)
 
@@ -201,6 +202,6 @@ class _Line:
 def _unfit(model: Model, request: ChatRequest, context: int) -> str:
     if need := lacks(model, request):
         return need
-    if model.context_length <= context or model.context_length < prompt_tokens(request):
+    if model.context_length <= context or model.context_length < measure(request).likely:
         return "context"
     return ""

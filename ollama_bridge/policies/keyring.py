@@ -4,7 +4,6 @@ Providers limit each model for itself, and a key may be allowed one model and no
 key for one model, except where all of the account is meant.
 """
 
-import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -14,8 +13,9 @@ from typing import Final, TypeAlias
 import structlog
 
 from ollama_bridge.backends import ProviderSettings
-from ollama_bridge.chat import ChatRequest, Message
+from ollama_bridge.chat import ChatRequest
 from ollama_bridge.errors import UpstreamError
+from ollama_bridge.opening import first_asked, hashed
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +34,6 @@ _OF_THE_KEY: Final[Mapping[int, bool]] = {401: True, 402: True, 403: False, 429:
 """HTTP statuses that are the key's fault, and whether for every model."""
 
 _MOST_TALKS: Final = 1024
-_ENDS: Final = 1000
-"""Characters at either end that tell a message: the first one may hold whole files."""
 
 Resting: TypeAlias = dict[str, list[tuple[int, str, float]]]
 """By provider: keys that rest, counted from 0; for which model, as the provider knows it, or empty for all of them;
@@ -76,7 +74,8 @@ class Keyring:
 
     def turn_of(self, request: ChatRequest) -> int:
         """The key that began this conversation, whose account has it in its prompt cache; of a new one, the next."""
-        talk = _opening(request.messages)
+        # No JSON, which half a surrogate pair cannot be written as: the provider is to say what it thinks of it.
+        talk = hashed(repr(first_asked(request.messages)).encode())
         key = (
             self._talks.get(talk)
             if any(message.role == "assistant" for message in request.messages)
@@ -177,13 +176,6 @@ class Keyrings:
             provider: [(*place, for_s) for place, for_s in sorted(rests.items())]
             for provider, rests in found.items()
         }
-
-
-def _opening(messages: Iterable[Message]) -> bytes:
-    """Of the user's first message, by which a conversation is known again."""
-    text = next((message.content for message in messages if message.role == "user"), "")
-    ends = f"{len(text)} {text[:_ENDS]} {text[-_ENDS:]}"
-    return hashlib.blake2b(ends.encode("utf-8", "replace"), digest_size=16).digest()
 
 
 def _until_s(rest: _Rest) -> float:

@@ -5,12 +5,11 @@ tool calls, so a turn is recognised by what does come back: those ids, or else w
 and what was said before it. White space and thinking may have changed meanwhile, and ids been made anew.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final
 
 import orjson
 import structlog
@@ -18,18 +17,13 @@ import structlog
 from ollama_bridge.chat import Backend, ChatRequest, Message, Reply, Target
 from ollama_bridge.errors import UpstreamRejected
 from ollama_bridge.events import Event, Finish, TextDelta, ThinkingDelta, ToolCall
+from ollama_bridge.opening import ENDS, Ends, ends, hashed
 from ollama_bridge.vault import Vault
 
 log = structlog.get_logger(__name__)
 
-_HEAD: Final = 1000
-"""So many characters tell a text, and so many at its end: tool results are whole files."""
-
 _UNIQUE_ID: Final = re.compile(r"[A-Za-z0-9]{8,}\Z")
 """How an id ends that a provider made, unlike `call_0` or `functions.read:1`, which every conversation has."""
-
-_Ask: TypeAlias = tuple[int, str, str]
-"""What tells a message of user or tools: how long it is, how it begins, and how it ends."""
 
 _DELTAS: Final = frozenset({TextDelta, ThinkingDelta})
 _ASKS: Final = frozenset({"user", "tool"})
@@ -114,7 +108,7 @@ class _Heard:
             if isinstance(event, TextDelta):
                 if self.listens:
                     self._text = (self._text + event.text).lstrip()
-                    self.listens = len(self._text) < _HEAD
+                    self.listens = len(self._text) < ENDS
             elif isinstance(event, ToolCall):
                 self._calls.append(event)
 
@@ -125,7 +119,7 @@ class _Heard:
 
 def _turns(request: ChatRequest) -> Iterator[tuple[int, list[bytes]]]:
     """Where in the conversation the model spoke, and the keys of what it said there."""
-    asks: list[_Ask] = []
+    asks: list[Ends] = []
     for at, message in enumerate(request.messages):
         if message.role in _ASKS:
             asks = [*asks[-1:], _ask(message)]
@@ -133,7 +127,7 @@ def _turns(request: ChatRequest) -> Iterator[tuple[int, list[bytes]]]:
             yield at, _keys(request.target, asks, message)
 
 
-def _keys(target: Target, asks: Sequence[_Ask], turn: Message) -> list[bytes]:
+def _keys(target: Target, asks: Sequence[Ends], turn: Message) -> list[bytes]:
     """What the turn can be recognised by, the surest first. None of what cannot be written as JSON.
 
     Args:
@@ -152,22 +146,21 @@ def _keys(target: Target, asks: Sequence[_Ask], turn: Message) -> list[bytes]:
         return []
 
 
-def _marks(target: Target, asks: Sequence[_Ask], turn: Message, calls: str) -> Iterator[Sequence[object]]:
+def _marks(target: Target, asks: Sequence[Ends], turn: Message, calls: str) -> Iterator[Sequence[object]]:
     who = [target.provider, target.model]
     if turn.tool_calls and _UNIQUE_ID.search(turn.tool_calls[0].id):
         yield "id", *who, turn.tool_calls[0].id, turn.tool_calls[0].name
-    yield "turn", *who, asks, calls, "".join(turn.content.lstrip()[:_HEAD].split())
+    yield "turn", *who, asks, calls, "".join(turn.content.lstrip()[:ENDS].split())
     if turn.tool_calls:
         yield "calls", *who, asks[-1:], calls
 
 
-def _ask(message: Message) -> _Ask:
-    text = message.content.strip()
-    return len(text), text[:_HEAD], text[-_HEAD:]
+def _ask(message: Message) -> Ends:
+    return ends(message.content.strip())
 
 
 def _hashed(mark: Sequence[object]) -> bytes:
-    return hashlib.blake2b(orjson.dumps(mark, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+    return hashed(orjson.dumps(mark, option=orjson.OPT_SORT_KEYS))
 
 
 _NO_CALLS: Final = _hashed([]).hex()

@@ -134,9 +134,8 @@ class _Answer:
 
     def broke_off(self, exc: BridgeError) -> Sequence[Model]:
         """Who is to go on, or to begin anew; nobody: the failure is to be told."""
-        if (
-            not self._has_begun
-        ):  # if it is not the first attempt, what broke off says more than who did not go on
+        if not self._has_begun:
+            # If it is not the first attempt, what broke off says more than who did not go on.
             self._failure = self._failure or exc
             return ()
         self._has_begun = False

@@ -16,8 +16,9 @@ from ollama_bridge.catalog import Model, standing_for
 from ollama_bridge.chat import ChatRequest
 from ollama_bridge.errors import BridgeError, InvalidRequest
 from ollama_bridge.names import parse_name
-from ollama_bridge.policies.capable import lacks, prompt_tokens
+from ollama_bridge.policies.capable import lacks
 from ollama_bridge.policies.tasks import TASKS, suits, task_of
+from ollama_bridge.tokens import characters, measure
 
 MOST: Final = 5
 """How many are asked in turn at most: each may take its time to fail."""
@@ -103,7 +104,7 @@ class StandIns:
         chosen: list[Model] = []
         unable: list[str] = []
         blocked: list[BridgeError] = []
-        tokens = prompt_tokens(request)
+        tokens = measure(request).likely
         for model in candidates:
             if why := _unfit(model, request, tokens):
                 unable.append(f"{model.name} {why}")
@@ -148,15 +149,9 @@ def _unfit(model: Model, request: ChatRequest, tokens: int) -> str:
     if tokens > model.context_length:
         return f"reads {model.context_length} tokens, and these are about {tokens}"
     most = model.config.max_request_length
-    if most is not None and _characters(request) > most:
+    if most is not None and characters(request) > most:
         return f"takes {most} characters"
     return ""
-
-
-def _characters(request: ChatRequest) -> int:
-    gap = request.infill
-    written = sum(len(message.content) for message in request.messages)
-    return written + (len(gap.prefix) + len(gap.suffix) if gap else 0)
 
 
 def _nobody(name: str, unable: Sequence[str], blocked: Sequence[BridgeError]) -> BridgeError:

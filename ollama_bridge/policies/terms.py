@@ -6,17 +6,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final, Literal
 
 from ollama_bridge import prices
-from ollama_bridge.allowances import Budget, Rates
+from ollama_bridge.allowances import Budget, Rates, rates_of
 from ollama_bridge.catalog import Model, ModelConfig
 from ollama_bridge.lineage import key_of
 from ollama_bridge.policies.limits import Account, Limits, stated
 from ollama_bridge.prices import Quote
-
-_LIMITS: Final = tuple(Rates.model_fields)
 
 _USUAL: Final = (3000, 1000)
 """Tokens of a question and of its answer, by which prices are compared."""
@@ -122,24 +121,24 @@ class Book:
         config, provider = model.config, model.target.provider
         accounts = self._accounts
         if config.budget is not None:
-            name = self._owner(model, ("budget",))
+            name = self._owner(model, attrgetter("budget"))
             accounts = (
                 *accounts,
                 Account(f"model/{name}", f"of model '{name}'", config.budget, elsewhere=True),
             )
-        owner = self._owner(model, _LIMITS)
-        of_model = Limits.of(f"model/{owner}", f"model '{owner}'", allowed(config), elsewhere=True)
+        owner = self._owner(model, rates_of)
+        of_model = Limits.of(f"model/{owner}", f"model '{owner}'", rates_of(config), elsewhere=True)
         seller = self._sellers[provider]
         of_seller = Limits.of(
             f"provider/{provider}", f"provider '{provider}'", seller.allowed, elsewhere=True
         )
         return Terms(quote, stated(of_model, of_seller), accounts, self._of_key, config.max_request_length)
 
-    def _owner(self, model: Model, keys: Sequence[str]) -> str:
+    def _owner(self, model: Model, limits: Callable[[ModelConfig], object]) -> str:
         """The model whose limits these are: what is made from a limited one must not be a way around its limits."""
         owner = model
         for ancestor in self._line(model):
-            if any(getattr(ancestor.config, key) != getattr(owner.config, key) for key in keys):
+            if limits(ancestor.config) != limits(owner.config):
                 break
             owner = ancestor
         return owner.name
@@ -156,8 +155,3 @@ def account_of_key(budget: Budget, key: str) -> Account:
     """The account of a client key, if each has `budget`; of those who bring none, one for all."""
     whose = "of this client key" if key else "of clients without a key"
     return Account(f"key/{key or '-'}", whose, budget)
-
-
-def allowed(config: ModelConfig) -> Rates:
-    """How often a model may be asked."""
-    return Rates(**{key: getattr(config, key) for key in _LIMITS})

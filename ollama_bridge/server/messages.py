@@ -1,5 +1,7 @@
 """Anthropic's Messages API: HTTP in, HTTP out; what the bodies mean is the surface's business."""
 
+from functools import partial
+
 from aiohttp import web
 
 from ollama_bridge.server.answering import Handlers, answer_call, decoded, found, note_call
@@ -23,7 +25,7 @@ class MessagesHandlers(Handlers):
     async def messages(self, request: web.Request) -> web.StreamResponse:
         """Answer a conversation."""
         call = await decoded(surface.decode_messages, await read_v1_body(request))
-        estimate = estimate_tokens(call.messages, call.tools)
+        estimate = partial(estimate_tokens, call.messages, call.tools)
         encoder = surface.MessagesEncoder(call.model, input_tokens=estimate)
         return await answer_call(request, self._current(), call, encoder)
 

@@ -65,9 +65,8 @@ def _cleaned(path: str) -> str:
 
 
 def _redirect(request: web.Request, path: str, status: int) -> web.Response:
-    location = quote(
-        path, safe=_SAFE_IN_PATHS
-    )  # the path is decoded: it may hold a line break, which ends a header
+    # The path is decoded: it may hold a line break, which ends a header.
+    location = quote(path, safe=_SAFE_IN_PATHS)
     if query := request.rel_url.raw_query_string:
         location += f"?{query}"
     if request.method not in {"GET", "HEAD"}:

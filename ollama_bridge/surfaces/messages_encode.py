@@ -7,9 +7,10 @@ there are any, and are then no part of `input_tokens`; a refusal is a `refusal`;
 fails in mid-stream is an `error` event instead of silence.
 """
 
+import functools
 import itertools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, assert_never
 
 from ollama_bridge.errors import BridgeError
@@ -60,21 +61,22 @@ class MessagesEncoder:
 
     Args:
         model: The name as the client sent it.
-        input_tokens: An estimate, told before anybody has counted.
+        input_tokens: Estimates them, which takes a walk through all of a long history: asked once, and only where a
+            stream begins before anybody has counted, or nobody does.
         message_id: Default: a random one.
     """
 
     stream_headers: ClassVar[Mapping[str, str]] = UNCACHED_SSE
     whole_headers: ClassVar[Mapping[str, str]] = {"Content-Type": JSON}
 
-    def __init__(self, model: str, *, input_tokens: int = 0, message_id: str = "") -> None:
+    def __init__(self, model: str, *, input_tokens: Callable[[], int], message_id: str = "") -> None:
         self._head: dict[str, Any] = {
             "id": message_id or f"msg_{secrets.token_hex(12)}",
             "type": "message",
             "role": "assistant",
             "model": model,
         }
-        self._estimate = input_tokens
+        self._estimate = functools.cache(input_tokens)
         self._begun = False
         self._index = 0
         self._open: type | None = None
@@ -133,7 +135,7 @@ class MessagesEncoder:
         if self._begun:
             return b""
         self._begun = True
-        usage = {"input_tokens": self._estimate, "output_tokens": 0}
+        usage = {"input_tokens": self._estimate(), "output_tokens": 0}
         message = {**self._head, "content": [], "usage": usage}
         return _event(b"message_start", {"type": "message_start", "message": message})
 
@@ -198,7 +200,7 @@ class MessagesEncoder:
     def _usage(self, usage: Usage) -> dict[str, int]:
         read, written = usage.cached_read_tokens, usage.cached_write_tokens
         told = {
-            "input_tokens": max(0, (usage.input_tokens or self._estimate) - read - written),
+            "input_tokens": max(0, (usage.input_tokens or self._estimate()) - read - written),
             "output_tokens": usage.output_tokens,
         }
         if written:
