@@ -196,8 +196,8 @@ class Reader:
         return ()
 
     def _count(self, usage: object) -> None:
-        found = self._failures.usage(usage, self._model)
-        self._usages[-1].update({name: value for name, value in found.items() if value is not None})
+        told = self._failures.usage(usage, self._model)
+        self._usages[-1].update({name: value for name, value in told.items() if value is not None})
 
     def _place_of_work(self, told: Mapping[str, Any]) -> None:
         container = told.get("container")

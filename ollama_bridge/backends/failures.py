@@ -162,17 +162,17 @@ class Failures:
         """The error for a reply that makes no sense; `what` says why."""
         return UpstreamBroken(what, provider=self.provider, model=model, retryable=retryable)
 
-    def usage(self, found: Any, model: str) -> Mapping[str, Any]:
-        """What an answer tells of its tokens; nothing where that is no object, which costs nobody the answer."""
+    def odd(self, what: str, word: object, model: str) -> None:
+        """Something of a reply is passed over, such as a block of a kind that is not known; the log says so once."""
+        self.oddities.tell(what, word, provider=self.provider, model=model)
+
+    def usage(self, found: object, model: str) -> Mapping[str, Any]:
+        """What a reply tells of its tokens; nothing, where that is of another type than an object."""
         if isinstance(found, dict):
             return found
         if found:
             self.odd("usage", type(found).__name__, model)
         return {}
-
-    def odd(self, what: str, word: object, model: str) -> None:
-        """Something of a reply is passed over, such as a block of a kind that is not known; the log says so once."""
-        self.oddities.tell(what, word, provider=self.provider, model=model)
 
     def raised(self, exc: BaseException, model: str) -> UpstreamError:
         """The error for an exception of the SDK, the transport, a JSON parser or our own reader."""

@@ -115,8 +115,8 @@ class GenerateReader:
         if "error" in frame:
             raise self._failures.told(frame, self._model)
         self.moved = bool(frame.get("candidates"))
-        # Not each frame has all of it.
-        self._usage.update(self._failures.usage(frame.get("usageMetadata"), self._model))
+        if usage := self._failures.usage(frame.get("usageMetadata"), self._model):
+            self._usage.update(usage)  # not each frame has all of it
         if (feedback := frame.get("promptFeedback")) and (blocked := feedback.get("blockReason")):
             self._blocked = str(blocked)
             self._message = feedback.get("blockReasonMessage")

@@ -259,8 +259,7 @@ class ChatReader:
             return [*self._ended()]
         if "choices" not in chunk:
             chunk = cohere_stream.chunk_of(chunk) or chunk
-        usage = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")
-        if usage and (usage := self._failures.usage(usage, self._model)):
+        if usage := self._told_usage(chunk):
             self._usage = usage
         events: list[Event] = []
         self.moved = False
@@ -271,6 +270,10 @@ class ChatReader:
         if self._finish and usage and not choices:
             events += self.close()
         return events
+
+    def _told_usage(self, chunk: Mapping[str, Any]) -> Mapping[str, Any]:
+        found = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")
+        return self._failures.usage(found, self._model)
 
     def _choice(self, choice: dict[str, Any], events: list[Event]) -> None:
         if error := choice.get("error"):
