@@ -62,7 +62,7 @@ class ResponsesReader:
         self.done = False
         """Whether `Finish` is out; what follows is not read."""
         self.moved = False
-        """Whether the last event was more than a sign of life."""
+        """Whether the last event of which none of ours came was more than a sign of life."""
         self._failures = failures
         self._model = model
         self._turn = turn
@@ -96,11 +96,11 @@ class ResponsesReader:
         """
         kind = event.get("type")
         read = self._table.get(kind)
-        self.moved = kind != "keepalive"
         if read is not None:
             return read(self, event)
         if kind not in PASSED_EVENTS and (event.get("error") or event.get("object") == "error"):
             raise self._failures.told(event, self._model)
+        self.moved = kind != "keepalive"
         if PASSED_EVENTS.get(kind, True):
             self._failures.odd("event", kind, self._model)
         return ()
@@ -163,12 +163,13 @@ class ResponsesReader:
         return ()
 
     def _item_begun(self, event: dict[str, Any]) -> Iterable[Event]:
-        self._aloud = ""
+        self._aloud, self.moved = "", True
         if event["item"].get("type") in ARGUMENTS:
             self._begun.begin(event["item"], event.get("output_index"))
         return ()
 
     def _arguments(self, event: dict[str, Any]) -> Iterable[Event]:
+        self.moved = True
         self._begun.add(event.get("delta"), event.get("output_index"))
         return ()
 
@@ -216,7 +217,7 @@ class ResponsesReader:
         item = event["item"]
         kind = item.get("type")
         read = self._items_table.get(kind)
-        self._items += 1
+        self._items, self.moved = self._items + 1, True
         try:
             if read is not None:
                 return read(self, item, event.get("output_index"))
@@ -253,10 +254,8 @@ class ResponsesReader:
     def _call(self, item: dict[str, Any], place: object = None) -> Iterable[Event]:
         arguments = arguments_of(item, self._begun.end(item, place))
         name = item.get("name")
-        if name and not isinstance(name, str):
-            raise TypeError("a name that is no text")
         self._called.add(call_name(item))
-        if arguments is None or not name or item.get("status") == "incomplete":
+        if arguments is None or not name or not isinstance(name, str) or item.get("status") == "incomplete":
             self._has_half_call = True  # whether that is a fault, the end will tell
             return ()
         made = call_id(self._turn, self._calls, name)

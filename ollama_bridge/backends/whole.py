@@ -4,18 +4,12 @@ So each wire has one reader, whatever a gateway makes of `"stream": true`. All o
 not the shape of an answer gives no events, and what is of an odd type the readers refuse as in a stream.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from ollama_bridge.backends import cohere_stream
 
-_ENDINGS: Final[Mapping[str, str]] = {
-    "failed": "response.failed",
-    "incomplete": "response.incomplete",
-}
-"""A response's `status` to the event that ends its stream. Those that are not here yet have no end."""
-
-_UNFINISHED: Final = frozenset({"queued", "in_progress", "cancelled"})
+_UNFINISHED: Final = frozenset({"queued", "in_progress"})
 
 
 def completion(reply: Any) -> Iterable[Any]:
@@ -49,36 +43,9 @@ def message(reply: Any) -> Iterator[Any]:
         yield {"type": "message_stop"}
 
 
-def response(reply: Any) -> Iterator[Any]:
-    """OpenAI's Responses: every item of the output in one piece."""
+def response(reply: Any) -> Iterable[Any]:
+    """OpenAI's Responses: one event that ends it, and holds all of it; of one that is not done, none that ends it."""
     if not isinstance(reply, dict) or "output" not in reply:
-        return
-    for index, item in enumerate(reply["output"]):
-        if item.get("type") == "message":
-            yield from _said(item)
-        elif item.get("type") == "reasoning":
-            yield from _thought(item)
-        yield {"type": "response.output_item.done", "output_index": index, "item": item}
-    status = reply.get("status")
-    if status not in _UNFINISHED:
-        yield {"type": _ENDINGS.get(str(status), "response.completed"), "response": reply}
-
-
-def _said(item: Mapping[str, Any]) -> Iterator[Any]:
-    for part in item.get("content") or ():
-        if part.get("type") == "refusal":
-            yield {"type": "response.refusal.delta", "delta": part["refusal"]}
-        elif part.get("type") == "output_text":
-            yield {
-                "type": "response.output_text.delta",
-                "delta": part["text"],
-                "logprobs": part.get("logprobs"),
-            }
-
-
-def _thought(item: Mapping[str, Any]) -> Iterator[Any]:
-    for part in item.get("summary") or ():
-        yield {"type": "response.reasoning_summary_part.added"}
-        yield {"type": "response.reasoning_summary_text.delta", "delta": part["text"]}
-    for part in item.get("content") or ():
-        yield {"type": "response.reasoning_text.delta", "delta": part["text"]}
+        return ()
+    how = "in_progress" if reply.get("status") in _UNFINISHED else "completed"
+    return ({"type": f"response.{how}", "response": reply},)
