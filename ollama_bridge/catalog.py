@@ -39,6 +39,7 @@ __all__ = [
     "Facts",
     "Model",
     "ModelConfig",
+    "Resident",
     "catalogue_models",
     "complete",
     "facts_for",
@@ -148,6 +149,21 @@ class ModelConfig(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class Resident:
+    """What makes a model one of a real Ollama's.
+
+    Args:
+        entry: What that one's own list says of it; None: it is not in it, or that one does not answer.
+        is_own: Whether the configuration names it; else it is there as long as it is in the list.
+        is_listed: Whether lists show it; one that is not answers all the same, or its Ollama says why not.
+    """
+
+    entry: Mapping[str, Any] | None = None
+    is_own: bool = True
+    is_listed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model as it is offered: the operator's configuration, completed from the facts.
 
@@ -164,6 +180,7 @@ class Model:
         modified_at: When the advertised facts last changed, with a zone.
         target: Who answers, and by which rules.
         preset: What it adds to every conversation.
+        resident: If a real Ollama has it, which may then be asked in its own words; None: nobody like that has it.
     """
 
     config: ModelConfig
@@ -178,6 +195,7 @@ class Model:
     modified_at: datetime
     target: Target
     preset: Preset = NOTHING_ADDED
+    resident: Resident | None = None
 
 
 def facts_for(kind: str, model_id: str) -> Facts:
@@ -318,6 +336,7 @@ def standing_for(name: str, display_name: str, models: Sequence[Model]) -> Model
                 name=name,
             ),
             preset=NOTHING_ADDED,
+            resident=None,
         )
     )
 

@@ -59,7 +59,7 @@ class EmbeddingHandlers(Handlers):
         """Find the model, note its use, ask it if there is a text, and write `reply`."""
         request[MODEL] = call.model
         gateway = self._current()
-        model = found(gateway.registry, call)
+        model = await found(gateway, call)
         question = call.request(model)
         gateway.shared.residency.touch(model.name, call.keep_alive_s)
         answer = NO_EMBEDDINGS
