@@ -61,16 +61,18 @@ class Live:
         return (keepers[0], name) if keepers else None
 
     async def running(self, models: Iterable[Model]) -> list[tuple[Model, Mapping[str, Any]]]:
-        """Those of these models that real Ollamas have loaded, with what those say of it."""
+        """Those of these models that real Ollamas have loaded, with what those say of it, in their order."""
         rosters = list(self.rosters.values())
         lists = await asyncio.gather(*(roster.running() for roster in rosters))
-        rows = {
-            (roster.name, key_of(row["name"])): row
-            for roster, its in zip(rosters, lists, strict=True)
-            for row in its
-        }
-        places = ((model, (model.target.provider, key_of(model.target.model))) for model in models)
-        return [(model, rows[place]) for model, place in places if place in rows]
+        named: dict[tuple[str, str], list[Model]] = {}
+        for model in models:
+            named.setdefault((model.target.provider, key_of(model.target.model)), []).append(model)
+        return [
+            (model, row)
+            for roster, rows in zip(rosters, lists, strict=True)
+            for row in rows
+            for model in named.get((roster.name, key_of(row["name"])), ())
+        ]
 
 
 def beside(

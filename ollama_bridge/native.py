@@ -66,3 +66,13 @@ class Relay(Protocol):
             UpstreamError: It cannot be reached, or its answer breaks off; a status of its own is an answer.
         """
         ...
+
+
+def called(asked: str, known: str) -> str:
+    """What to call a model when a real Ollama is asked: as the client does, for errors and answers repeat it.
+
+    Args:
+        asked: As the client calls it.
+        known: As that Ollama's list has it; older ones know it by no other case.
+    """
+    return asked if f"{asked}:latest" == known else known

@@ -76,7 +76,7 @@ class OllamaBackend:
         model = request.target.model
         own = in_own_words(request)
         route, body = own or ("chat" if request.infill is None else "generate", to_body(request))
-        reader = ChatReader(self._failures, model, keeps_lines=own is not None)
+        reader = ChatReader(self._failures, model, named=body["model"] if own else None)
         with self._failures.mapped(model):
             async with (
                 aclosing(self._chunks(route, encode(body), request, is_own=own is not None)) as chunks,

@@ -36,15 +36,15 @@ class ChatReader:
 
     Args:
         failures: Makes the right error of an `error` line.
-        model: As it was asked for.
-        keeps_lines: Whether each line goes with the events that it was read as.
+        model: For errors.
+        named: What the request calls it: each line goes with the events that it was read as. None: none does.
     """
 
-    def __init__(self, failures: Failures, model: str, *, keeps_lines: bool = False) -> None:
+    def __init__(self, failures: Failures, model: str, *, named: str | None = None) -> None:
         self._failures = failures
         self._model = model
-        self._keeps_lines = keeps_lines
-        self._head = b'{"model":' + orjson.dumps(model)
+        self._keeps_lines = named is not None
+        self._head = b'{"model":' + orjson.dumps(named)
         self._rest = b""
         self._calls = itertools.count(1)
         self._called = False

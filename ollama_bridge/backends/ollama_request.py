@@ -8,6 +8,7 @@ import structlog
 
 from ollama_bridge.backends.tool_choice import AUTO
 from ollama_bridge.chat import ChatRequest, EmbedRequest, Message, Tool
+from ollama_bridge.native import called
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +26,7 @@ def in_own_words(request: ChatRequest) -> tuple[str, dict[str, Any]] | None:
     parts = (request.messages, request.tools, request.format, request.think, request.infill)
     if not all(map(operator.is_, parts, native.read_as)):
         return None
-    body = {**native.body, "model": request.target.model, "stream": True}
+    body = {**native.body, "model": called(request.model, request.target.model), "stream": True}
     if request.options != native.options:
         body["options"] = dict(request.options)
     return native.route, body
@@ -36,7 +37,7 @@ def embed_in_own_words(request: EmbedRequest) -> tuple[str, dict[str, Any]] | No
     native = request.native
     if native is None:
         return None
-    body = {**native.body, "model": request.target.model}
+    body = {**native.body, "model": called(request.model, request.target.model)}
     if request.options != native.options:
         body["options"] = dict(request.options)
     return native.route, body

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from ollama_bridge.catalog import Model
 from ollama_bridge.chat import ChatRequest
+from ollama_bridge.native import called
 from ollama_bridge.server.answering import Handlers, answer, decoded, found, json_response, note_call
 from ollama_bridge.server.connection import read_body
 from ollama_bridge.server.delivery import Encoder
@@ -71,7 +72,7 @@ class OllamaHandlers(Handlers):
                 request,
                 gateway,
                 home,
-                {**call.sent, "model": model.target.model},
+                {**call.sent, "model": called(call.model, model.target.model)},
                 headers={"User-Agent": agent} if agent else None,
                 shape=ollama_models.amended(model, requested=call.model, user_agent=agent),
             )
@@ -112,7 +113,7 @@ class OllamaHandlers(Handlers):
         question = call.request(model)
         home = gateway.live.home(model)
         if home and (call.load or call.debug):
-            sent = {**call.sent, "model": model.target.model}
+            sent = {**call.sent, "model": called(call.model, model.target.model)}
             return await passed_on(request, gateway, home, sent, shape=partial(renamed, model=call.model))
         gateway.shared.residency.touch(model.name, 0 if call.load == "unload" else call.keep_alive_s)
         if call.load:

@@ -15,6 +15,7 @@ from ollama_bridge.config import making
 from ollama_bridge.config.faults import suggestion
 from ollama_bridge.errors import BridgeError, InvalidRequest, ModelNotFound, Unauthorized
 from ollama_bridge.gateway import Gateway
+from ollama_bridge.native import called
 from ollama_bridge.roster import Roster
 from ollama_bridge.server.answering import Handlers, json_response
 from ollama_bridge.server.blobs import Blobs
@@ -80,7 +81,7 @@ class ManageHandlers(Handlers):
             home = self._current().live.home(model)
             if home is None:
                 return _told(ollama_manage.pulled(model), stream=call.stream)
-            roster, name = home, model.target.model
+            roster, name = home, called(call.model, model.target.model)
         return await self._changed_there(request, roster, {**call.sent, "model": name})
 
     async def _pulled(self, name: str, keeper: tuple[Roster, str] | None) -> Model:
@@ -104,10 +105,13 @@ class ManageHandlers(Handlers):
         try:
             model = await gateway.find(call.model)
         except ModelNotFound:
+            if keeper := gateway.live.keeper(call.model):
+                return await passed_on(request, gateway, keeper[0], {**call.sent, "model": keeper[1]})
             begun.append(ollama_manage.progress("couldn't retrieve manifest"))
             return _failed(begun, ollama_manage.no_manifest(call.model), stream=call.stream)
         if home := gateway.live.home(model):
-            return await passed_on(request, gateway, home, {**call.sent, "model": model.target.model})
+            name = called(call.model, model.target.model)
+            return await passed_on(request, gateway, home, {**call.sent, "model": name})
         message = (
             f"there is nowhere to push '{call.model}' to: the answers come from a provider, and its model cannot be "
             "uploaded to ollama.com"
@@ -145,7 +149,7 @@ class ManageHandlers(Handlers):
                 gateway = self._current()
                 model = await gateway.find(call.parent)
                 home = None if _is_ours(model) else gateway.live.home(model)
-                return (home, model.target.model) if home else None
+                return (home, called(call.parent, model.target.model)) if home else None
         return (keeper[0], call.parent) if keeper is not None and call.wants_weights else None
 
     async def _create_there(
@@ -169,7 +173,9 @@ class ManageHandlers(Handlers):
         if home:
             if not call.same:
                 self._check_free(call.destination)
-            return await self._changed_there(request, home, {**call.sent, "source": model.target.model})
+            return await self._changed_there(
+                request, home, {**call.sent, "source": called(call.source, model.target.model)}
+            )
         if not call.same:
             self._check_not_there(call.destination)
             await self._edit(lambda draft: making.create(draft, call.destination, call.source, {}))
@@ -184,7 +190,8 @@ class ManageHandlers(Handlers):
         model = await gateway.find(call.model)
         home = None if _is_ours(model) else gateway.live.home(model)
         if home:
-            return await self._changed_there(request, home, {**call.sent, "model": model.target.model})
+            name = called(call.model, model.target.model)
+            return await self._changed_there(request, home, {**call.sent, "model": name})
         await self._edit(lambda draft: making.remove(draft, call.model))
         gateway.shared.residency.touch(model.name, 0)
         return web.Response()

@@ -12,6 +12,7 @@ clients, all strings and never null:
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from heapq import merge
 from typing import Any, Final
 
 import orjson
@@ -147,12 +148,14 @@ def ps_body(
     rows = [
         (one.expires_at, _process(by_name[one.name], one.expires_at)) for one in loaded if one.name in by_name
     ]
-    rows += [
+    there = [
         (_moment(row.get("expires_at")), {**row, "name": model.name, "model": model.name})
         for model, row in running
     ]
-    rows.sort(key=lambda row: row[0], reverse=True)
-    return gojson.dump({"models": [shown for _, shown in rows]})
+    if rows and there:  # each alone is in order, be it that of an older Ollama
+        there.sort(key=lambda row: row[0], reverse=True)
+        rows = list(merge(rows, there, key=lambda row: row[0], reverse=True))
+    return gojson.dump({"models": [shown for _, shown in rows or there]})
 
 
 def _moment(said: Any) -> datetime:
