@@ -20,7 +20,7 @@ FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "refusal"]
 provider declined to go on (safety, content filter)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Line:
     """A line that a real Ollama sent: what Ollama's own wire shows in place of the events that it was read as.
 

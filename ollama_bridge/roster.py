@@ -28,6 +28,10 @@ FRESH_S: Final = 5.0
 MISSED_S: Final = 2.0
 """The same, when a client names a model that is not in it."""
 
+CLOUD_FRESH_S: Final = 600.0
+CLOUD_MISSED_S: Final = 60.0
+"""The same two of ollama.com, whose models nobody pulls."""
+
 PATIENCE_S: Final = 0.2
 """Seconds that a client waits for lists that are no longer fresh, before it gets those."""
 
@@ -93,6 +97,7 @@ class Roster:
         self._asked_s: float | None = None
         self._began_s = 0.0
         self._changes = 0
+        self._is_outdated = False
         self._task: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._shown: dict[tuple[str, str], Known] = {}
@@ -140,19 +145,21 @@ class Roster:
         finally:
             self._changes -= 1
             self._asked_s = None
+            self._is_outdated = True  # also of an answer that is on its way
 
     async def fresh(self) -> None:
         """See to it that the list is, as far as nobody has to wait long for it."""
-        await self._asked(FRESH_S, FIRST_S if self._asked_s is None or self._changes else PATIENCE_S)
+        fresh_s = CLOUD_FRESH_S if self.is_cloud else FRESH_S
+        await self._asked(fresh_s, FIRST_S if self._asked_s is None or self._changes else PATIENCE_S)
 
     async def look(self) -> None:
         """As `fresh`, for who misses something in it."""
-        if not (self.is_down and self._is_younger_than(FRESH_S)):
-            await self._asked(MISSED_S, MISSING_S)
+        missed_s = CLOUD_MISSED_S if self.is_cloud else FRESH_S if self.is_down else MISSED_S
+        await self._asked(missed_s, MISSING_S)
 
     async def running(self) -> Sequence[Mapping[str, Any]]:
         """Which of its models are loaded, as it says itself; none, if it does not say so soon."""
-        if self.is_down:
+        if self.is_down or self.is_cloud:
             return ()
         try:
             async with asyncio.timeout(FIRST_S):
@@ -171,7 +178,10 @@ class Roster:
     async def _asked(self, fresh_s: float, within_s: float) -> None:
         if self._is_younger_than(fresh_s) and not self._changes:
             return
-        if self._task is None or self._task.done():
+        if self._is_outdated and self._task is not None:
+            self._task.cancel()
+        if self._is_outdated or self._task is None or self._task.done():
+            self._is_outdated = False
             self._began_s = self._clock_s()
             self._task = asyncio.create_task(self._ask(), name=f"list {self.name}")
         waited_s = self._clock_s() - self._began_s  # who comes later waits less

@@ -69,6 +69,8 @@ class RealOllama:
         """Of the last upload, as they came."""
         self.hold: asyncio.Event | None = None
         """What follows the first line waits for it."""
+        self.hold_lists: asyncio.Event | None = None
+        """The list of models waits for it, as it was when it was asked for."""
         self.left = asyncio.Event()
         """Set when somebody left before an answer was whole."""
 
@@ -81,8 +83,9 @@ class RealOllama:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self.hold:
-            self.hold.set()
+        for hold in (self.hold, self.hold_lists):
+            if hold:
+                hold.set()
         await self._runner.cleanup()
 
     async def start(self, port: int | None = None) -> None:
@@ -133,7 +136,10 @@ class RealOllama:
             ("POST", "/api/me"): lambda _: said({"id": "1", "name": "me", "plan": "free"}),
         }
         if answer := answers.get((asked.method, asked.path)):
-            return answer(asked)
+            found = answer(asked)
+            if asked.path == "/api/tags" and self.hold_lists:
+                await self.hold_lists.wait()
+            return found
         if asked.path in {"/api/pull", "/api/push", "/api/create"}:
             return await self._change(request, asked)
         if asked.path in {"/api/chat", "/api/generate", "/api/embed", "/api/embeddings"}:

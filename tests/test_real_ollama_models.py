@@ -303,6 +303,50 @@ async def test_a_list_is_asked_for_when_it_is_no_longer_fresh():
         await provider.aclose()
 
 
+async def test_a_list_that_was_on_its_way_during_a_change_is_not_believed():
+    """It may be from before: whoever wants lists afterwards has them asked for anew."""
+    async with RealOllama("old:latest") as real:
+        provider = LazyProvider(ProviderSettings("ollama", "ollama", base_url=real.url))
+        roster = Roster(provider)
+        real.hold_lists = asyncio.Event()
+        with roster.changing():
+            early = asyncio.create_task(roster.fresh())
+            while not real.questions("/api/tags"):  # noqa: ASYNC110 - the other server's own memory
+                await asyncio.sleep(0.01)
+            real.models["new:latest"] = real._entry("new:latest")
+        real.hold_lists.set()
+        await roster.fresh()
+        await early
+        assert [entry["name"] for entry in roster.entries] == ["old:latest", "new:latest"]
+        await roster.aclose()
+        await provider.aclose()
+
+
+async def test_ollama_com_is_not_asked_again_and_again():
+    """Its models are pulled by nobody, and it runs none for us."""
+    clock = Clock()
+    provider = LazyProvider(ProviderSettings("cloud", "ollama", base_url="https://ollama.com"))
+    roster = Roster(provider, clock_s=clock)
+    asked = []
+
+    async def tags(method, path, body=b""):
+        asked.append(path)
+        return {"models": [{"name": "gpt-oss:120b", "capabilities": ["completion"]}]}
+
+    roster._get = tags
+    for _ in range(3):
+        await roster.fresh()
+        clock.now_s += 59
+        await roster.look()
+        await roster.running()
+    assert (asked, [entry["name"] for entry in roster.entries]) == (
+        ["/api/tags", "/api/tags"],
+        ["gpt-oss:120b"],
+    )
+    await roster.aclose()
+    await provider.aclose()
+
+
 async def test_nobody_waits_long_for_a_list():
     """One that does not come is waited for a moment, the first time and later; who comes later waits less."""
     never = asyncio.Event()

@@ -202,9 +202,10 @@ class ManageHandlers(Handlers):
         keeper = gateway.live.keeper()
         if keeper is None:
             return await (self._blobs.head if request.method == "HEAD" else self._blobs.post)(request)
+        path = f"/api/blobs/sha256:{ollama_manage.blob_digest(request.match_info['digest'])}"
         if request.method == "HEAD":
-            return await passed_on(request, gateway, keeper[0])
-        return await uploaded(request, gateway, keeper[0])
+            return await passed_on(request, gateway, keeper[0], path=path)
+        return await uploaded(request, gateway, keeper[0], path)
 
     async def me(self, request: web.Request) -> web.StreamResponse:
         """The account of a real Ollama behind us; else say that there is none.

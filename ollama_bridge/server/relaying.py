@@ -50,7 +50,7 @@ async def passed_on(
     )
 
 
-async def uploaded(request: web.Request, gateway: Gateway, roster: Roster) -> web.StreamResponse:
+async def uploaded(request: web.Request, gateway: Gateway, roster: Roster, path: str) -> web.StreamResponse:
     """As `passed_on`, the request's body piece by piece: it may be a model.
 
     Raises:
@@ -59,7 +59,7 @@ async def uploaded(request: web.Request, gateway: Gateway, roster: Roster) -> we
     """
     upload = _Upload(request)
     try:
-        return await _passed_on(request, gateway, roster, upload.pieces(), path=request.rel_url.raw_path)
+        return await _passed_on(request, gateway, roster, upload.pieces(), path=path)
     except BridgeError as exc:
         raise (upload.fault or exc) from exc
 
