@@ -197,6 +197,11 @@ class Model:
     preset: Preset = NOTHING_ADDED
     resident: Resident | None = None
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the configuration has it, and not only a real Ollama."""
+        return self.resident is None or self.resident.is_own
+
 
 def facts_for(kind: str, model_id: str) -> Facts:
     """What is known about a model; never fails.

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from ollama_bridge.catalog import CATALOGUE_DATE, Model, ModelConfig, Resident, complete
 from ollama_bridge.lineage import key_of
 from ollama_bridge.roster import Known, Roster
+from ollama_bridge.surfaces.ollama_models import moment
 
 KIND: Final = "ollama"
 """Of providers that are an Ollama themselves."""
@@ -136,12 +136,5 @@ def _completed(
     if config.context_length is None and known.context_length is not None:
         told["context_length"] = known.context_length
     model = complete(config.model_copy(update=told), kind=KIND, default_max_tokens=default_max_tokens)
-    modified_at = _moment((resident.entry or {}).get("modified_at"))
+    modified_at = moment((resident.entry or {}).get("modified_at")) or CATALOGUE_DATE
     return replace(model, config=config, resident=resident, modified_at=modified_at)
-
-
-def _moment(said: Any) -> datetime:
-    try:
-        return datetime.fromisoformat(said).astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
-        return CATALOGUE_DATE

@@ -134,7 +134,7 @@ class ModelRegistry:
     def configured(self, name: str) -> Model | None:
         """The model of the configuration that has this name, enabled or not, or answers to it as an alias."""
         found = self._find(name)
-        if found is not None and (found.resident is None or found.resident.is_own):
+        if found is not None and found.is_own:
             return found
         return self._named(name)
 
@@ -241,7 +241,7 @@ class _Index:
         every = _tell_apart(given)
         able = tuple(model for model in every if model.config.enabled)
         enabled = tuple(model for model in able if model.resident is None or model.resident.is_listed)
-        eligible = tuple(model for model in enabled if model.resident is None or model.resident.is_own)
+        eligible = tuple(model for model in enabled if model.is_own)
         answering = _claim((name, model) for model in able for name in (model.name, *model.config.aliases))
         for name, model_id in SNAPSHOTS.items():
             same = next((model for model in able if model.target.model == model_id), None)

@@ -7,9 +7,11 @@ import random
 import pytest
 
 from ollama_bridge.chat import ChatRequest, Message
+from ollama_bridge.config import Config
 from real_ollama import BRAND_NEW, JSON, NDJSON, RealOllama, behind, line
-from running import ask, connect, request
+from running import ask, connect, request, running
 from shared import SHARED
+from upstream import Upstream
 
 USER = [{"role": "user", "content": "Grüße <b>", "brand_new": BRAND_NEW}]
 LAST = {
@@ -333,6 +335,37 @@ async def test_half_an_answer_is_none(real, url):
     got = await ask(url, "POST", "/api/chat", {"model": "qwen3:4b", "messages": USER})
     assert got.lines[:-1] == loaded(SAID[:3])
     assert "ended before the answer was complete" in got.lines[-1]["error"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_that_breaks_off_can_be_gone_on_with(stream):
+    """What was said stays as it was; the rest is another question, put in the bridge's own words, and told in them."""
+    first = line(message={"role": "assistant", "content": "The answer "}, done=False, brand_new=1)
+    rest = line(message={"role": "assistant", "content": "is 42."}, done=False, brand_new=2)
+    model = {"name": "m", "backend": "ollama", "backend_model": "qwen3:4b", "resume": True}
+    async with Upstream() as upstream:
+        config = {
+            "server": {"port": 0},
+            "providers": {"ollama": {"base_url": upstream.url}},
+            "models": [model],
+        }
+        kind = {"content-type": NDJSON}
+        upstream.reply(first, headers=kind, then="cut")
+        upstream.reply(rest + SAID[-1].replace(b"!", b""), headers=kind)
+        async with running(Config.model_validate(config)) as daemon:
+            body = {"model": "m", "messages": USER, "stream": stream, "brand_new": 1}
+            got = await ask(daemon.url, "POST", "/api/chat", body)
+        one, two = upstream.requests
+    assert one.json == body | {"model": "qwen3:4b", "stream": True}
+    if not stream:  # nobody has seen any of it: it is begun anew
+        assert (two.json, got.json["message"]["content"]) == (one.json, "is 42.")
+        return
+    assert "brand_new" not in two.json
+    assert two.json["messages"][1] == {"role": "assistant", "content": "The answer "}
+    assert got.lines[0] == json.loads(first) | {"model": "m"}
+    assert "".join(piece["message"]["content"] for piece in got.lines) == "The answer is 42."
+    assert not any("brand_new" in piece for piece in got.lines[1:])
+    assert got.lines[-1]["done"] is True
 
 
 async def test_somebody_else_may_answer_for_it(real, tmp_path):

@@ -146,9 +146,8 @@ class ManageHandlers(Handlers):
         """Who is to make the model, and of which of its own; None: we are."""
         if call.parent:
             with suppress(ModelNotFound):
-                gateway = self._current()
-                model = await gateway.find(call.parent)
-                home = None if _is_ours(model) else gateway.live.home(model)
+                model = await self._current().find(call.parent)
+                home = self._only_home(model)
                 return (home, called(call.parent, model.target.model)) if home else None
         return (keeper[0], call.parent) if keeper is not None and call.wants_weights else None
 
@@ -164,13 +163,11 @@ class ManageHandlers(Handlers):
         call = ollama_manage.decode_copy(await read_body(request))
         request[MODEL] = call.source
         call.check()
-        gateway = self._current()
         try:
-            model = await gateway.find(call.source)
+            model = await self._current().find(call.source)
         except ModelNotFound:
             raise call.not_found() from None
-        home = None if _is_ours(model) else gateway.live.home(model)
-        if home:
+        if home := self._only_home(model):
             if not call.same:
                 self._check_free(call.destination)
             return await self._changed_there(
@@ -188,8 +185,7 @@ class ManageHandlers(Handlers):
         call.check_delete()
         gateway = self._current()
         model = await gateway.find(call.model)
-        home = None if _is_ours(model) else gateway.live.home(model)
-        if home:
+        if home := self._only_home(model):
             name = called(call.model, model.target.model)
             return await self._changed_there(request, home, {**call.sent, "model": name})
         await self._edit(lambda draft: making.remove(draft, call.model))
@@ -253,6 +249,10 @@ class ManageHandlers(Handlers):
             raise otherwise
         return await passed_on(request, gateway, keeper[0], body)
 
+    def _only_home(self, model: Model) -> Roster | None:
+        """The real Ollama that has the model; None: none has, or the configuration has it too."""
+        return None if model.is_own else self._current().live.home(model)
+
     def _check_free(self, name: str) -> None:
         """InvalidRequest if the name is that of a model which no real Ollama can replace."""
         holder = self._current().registry.configured(name)
@@ -264,15 +264,10 @@ class ManageHandlers(Handlers):
     def _check_not_there(self, name: str) -> None:
         """InvalidRequest if the name is that of a model which only a real Ollama can replace."""
         with suppress(ModelNotFound):
-            if not _is_ours(self._current().registry.resolve(name)):
+            if not self._current().registry.resolve(name).is_own:
                 raise InvalidRequest(
                     f"'{name}' is a model of the Ollama behind this bridge, and is not replaced; choose another name"
                 )
-
-
-def _is_ours(model: Model) -> bool:
-    """Whether the configuration has it, and not only a real Ollama."""
-    return model.resident is None or model.resident.is_own
 
 
 def _told(lines: list[bytes], *, stream: bool, status: int = 200) -> web.Response:

@@ -24,6 +24,7 @@ from ollama_bridge.surfaces import gojson
 VERSION: Final = "0.33.0"
 """The Ollama that we are. Plain numbers: VS Code compares them, and wants at least 0.6.4."""
 
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 _COPILOT: Final = "GitHubCopilotChat/"
 _LICENSE: Final = "Answered by the provider's own service, under the provider's terms."
 _UNKNOWN: Final = "unknown"  # Ollama's own word, where a GGUF file does not say its quantization
@@ -149,7 +150,7 @@ def ps_body(
         (one.expires_at, _process(by_name[one.name], one.expires_at)) for one in loaded if one.name in by_name
     ]
     there = [
-        (_moment(row.get("expires_at")), {**row, "name": model.name, "model": model.name})
+        (moment(row.get("expires_at")) or _LONG_AGO, {**row, "name": model.name, "model": model.name})
         for model, row in running
     ]
     if rows and there:  # each alone is in order, be it that of an older Ollama
@@ -158,12 +159,12 @@ def ps_body(
     return gojson.dump({"models": [shown for _, shown in rows or there]})
 
 
-def _moment(said: Any) -> datetime:
-    """A time in somebody else's list; of what is none, one that ends it."""
+def moment(said: Any) -> datetime | None:
+    """A time as a real Ollama writes it, in UTC; None: it is none."""
     try:
         return datetime.fromisoformat(said).astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
-        return datetime.min.replace(tzinfo=UTC)
+        return None
 
 
 def rfc3339(moment: datetime) -> str:
