@@ -4,6 +4,7 @@ The map, from the ground up (an import goes down only; `pyproject.toml` enforces
 
     errors events chat record       who is at fault; what is said; what is asked; what it came to    floor 0
     names media masking templates   model names, images, keys in texts, Go's templates: all pure     floor 0
+    native                          what passes unchanged to a real Ollama and back                  floor 0
     history infill presets tokens   repairs conversations; gaps to fill; what models add; estimates  floor 0
     facts allowances opening        rows of the catalogue; what an operator allows; what tells a message floor 0
     repairs  modelconfig            what is done about a refused parameter; what is said of a model  floor 0
@@ -19,6 +20,7 @@ The map, from the ground up (an import goes down only; `pyproject.toml` enforces
     surfaces/  policies/            one room per client wire; backends that hold backends            floor 2
     registry  config/               which names exist and who answers; what the operator wants       floor 2
     shared                          what outlives a configuration: opened, handed on, closed         floor 3
+    live roster                     the models of real Ollamas, which come and go                    floor 3
     gateway                         stacks policies over backends; knows their order                 floor 3
     discovery                       asks providers for their lists                                   floor 3
     server/                         the only floor that speaks HTTP to clients                       floor 4

@@ -44,6 +44,7 @@ __all__ = [
     "Facts",
     "Model",
     "ModelConfig",
+    "Resident",
     "catalogue_models",
     "complete",
     "facts_for",
@@ -76,6 +77,21 @@ _AFTER_LETTERS: Final = re.compile(r"[^a-z].*")
 
 
 @dataclass(frozen=True, slots=True)
+class Resident:
+    """What makes a model one of a real Ollama's.
+
+    Args:
+        entry: What that one's own list says of it; None: it is not in it, or that one does not answer.
+        is_own: Whether the configuration names it; else it is there as long as it is in the list.
+        is_listed: Whether lists show it; one that is not answers all the same, or its Ollama says why not.
+    """
+
+    entry: Mapping[str, Any] | None = None
+    is_own: bool = True
+    is_listed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model as it is offered: the operator's configuration, completed from the facts.
 
@@ -94,6 +110,7 @@ class Model:
         preset: What it adds to every conversation.
         price: What its provider's list says that it costs.
         sources: Where each fact came from, by its key in the configuration.
+        resident: If a real Ollama has it, which may then be asked in its own words; None: nobody like that has it.
     """
 
     config: ModelConfig
@@ -110,6 +127,12 @@ class Model:
     preset: Preset = NOTHING_ADDED
     price: Price | None = None
     sources: Sources = field(default_factory=dict)
+    resident: Resident | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the configuration has it, and not only a real Ollama."""
+        return self.resident is None or self.resident.is_own
 
 
 def facts_for(kind: str, model_id: str) -> Facts:
@@ -271,6 +294,7 @@ def standing_for(name: str, display_name: str, models: Sequence[Model]) -> Model
                 name=name,
             ),
             preset=NOTHING_ADDED,
+            resident=None,
         )
     )
 

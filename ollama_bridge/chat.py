@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 from ollama_bridge.events import Event, ToolCall
+from ollama_bridge.native import Native
 from ollama_bridge.record import CallRecord
 from ollama_bridge.repairs import Repair
 
@@ -199,6 +200,7 @@ class ChatRequest:
         key: Which of the provider's keys to use, counted from 0; set by the key pool.
         reuse: What the client said of answers that are kept, or under way (`Cache-Control`).
         record: Where what the call comes to is noted by whoever learns something; limits and budgets are settled by it.
+        native: The same in Ollama's own words, if it came in them; only a real Ollama is asked so.
     """
 
     model: str
@@ -220,6 +222,7 @@ class ChatRequest:
     key: int = 0
     reuse: Reuse = "yes"
     record: CallRecord = field(default_factory=CallRecord, compare=False, repr=False)
+    native: Native | None = field(default=None, compare=False, repr=False)
 
 
 class Backend(Protocol):
@@ -253,6 +256,7 @@ class EmbedRequest:
         key: As in `ChatRequest`.
         reuse: As in `ChatRequest`.
         record: As in `ChatRequest`.
+        native: As in `ChatRequest`.
     """
 
     model: str
@@ -265,6 +269,7 @@ class EmbedRequest:
     key: int = 0
     reuse: Reuse = "yes"
     record: CallRecord = field(default_factory=CallRecord, compare=False, repr=False)
+    native: Native | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,10 +279,12 @@ class Embeddings:
     Args:
         vectors: Not normalised here.
         input_tokens: Of all inputs together; 0: the provider does not count.
+        native: The whole reply of a real Ollama that was asked in the client's own words (`EmbedRequest.native`).
     """
 
     vectors: Sequence[Sequence[float]] = field(repr=False)
     input_tokens: int = 0
+    native: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
 class Embedder(Protocol):

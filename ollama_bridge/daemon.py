@@ -133,7 +133,7 @@ class Daemon:
 
     async def run(self, config: Config) -> None:
         """Serve until `stop` is called or a signal says so."""
-        config.refuse_open_door()
+        config.check_served()
         listeners = bind(config.server.host, config.server.port, shared=self._siblings is not None)
         self._config = config
         self._gateway = assemble(config, siblings=self._siblings is not None)
@@ -306,7 +306,7 @@ class Daemon:
         notify("RELOADING=1")
         try:
             new = await asyncio.to_thread(self._load)
-            new.refuse_open_door()
+            new.check_served()
             old = self._config
             if new != old:
                 before, self._gateway = (

@@ -24,6 +24,7 @@ A provider's 401 or 403 is never passed on as such: the Ollama command line answ
 "You need to be signed in to Ollama", and Home Assistant shows `invalid_auth`.
 """
 
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ollama_bridge.repairs import Repair
@@ -132,6 +133,19 @@ class RateLimited(RequestError):
         return str(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An error in the words of a real Ollama, for a client that asked it in its own words and may read it as it is.
+
+    Args:
+        body: What it answered, or the line that ended its answer.
+        content_type: What it called that; empty: it did not.
+    """
+
+    body: bytes
+    content_type: str = ""
+
+
 class UpstreamError(BridgeError):
     """The provider failed.
 
@@ -145,6 +159,9 @@ class UpstreamError(BridgeError):
         upstream_status: The HTTP status of the provider's answer, or the one that its error stands for; None: no
             answer came, or it told of no error.
         said: What the provider says, put behind it. Shown to the client and never logged: some quote the prompt.
+
+    Attributes:
+        told: What a native client is told instead of all this; None: nothing else.
     """
 
     default_status = 502
@@ -168,12 +185,18 @@ class UpstreamError(BridgeError):
         self.model = model
         self.retryable = self.default_retryable if retryable is None else retryable
         self.upstream_status = upstream_status
+        self.told: Told | None = None
         self._summary = f"{who}: {message}"
 
     @property
     def summary(self) -> str:
         """All but the provider's own words."""
         return self._summary
+
+    def append(self, words: str) -> None:
+        """Put something behind the message, which then says more than the provider did."""
+        super().append(words)
+        self.told = None
 
 
 class UpstreamRejected(UpstreamError):

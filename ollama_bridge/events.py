@@ -2,7 +2,7 @@
 
 Grammar of a reply::
 
-    reply := (ThinkingDelta | TextDelta | ToolCall)* Finish
+    reply := (ThinkingDelta | TextDelta | ToolCall | Aside)* Finish
 
 Every backend yields these, every policy passes them on, every surface encodes them. A member is added
 only when a surface must show something new; `assert_never` then makes every encoder decide.
@@ -21,6 +21,26 @@ provider declined to go on (safety, content filter)."""
 
 
 @dataclass(slots=True)
+class Line:
+    """A line that a real Ollama sent: what Ollama's own wire shows in place of the events that it was read as.
+
+    Only who asks in Ollama's own words gets one (`chat.Native`). Who makes other events of what it came with leaves
+    it out; what is not plain is not to be taken apart.
+
+    Args:
+        rest: The line behind its `{"model":"…"`, with its end; empty: it comes with a later event of the same burst.
+        is_plain: Whether it says nothing but what its one event says, and when.
+    """
+
+    rest: bytes
+    is_plain: bool = False
+
+
+WITH_A_LATER_ONE: Final = Line(b"")
+"""Of all events of a line but the last, which has it."""
+
+
+@dataclass(slots=True)
 class TokenLogprob:
     """One token with its log probability (natural logarithm) and the alternatives that were asked for."""
 
@@ -35,6 +55,7 @@ class TextDelta:
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+    line: Line | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -42,6 +63,7 @@ class ThinkingDelta:
     """A piece of the model's visible reasoning; never empty."""
 
     text: str
+    line: Line | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -54,6 +76,14 @@ class ToolCall:
     id: str
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    line: Line | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(slots=True)
+class Aside:
+    """What only Ollama's own wire has words for, such as a step on the way to an image; others pass it over."""
+
+    line: Line = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -104,6 +134,7 @@ class Finish:
     detail: str = ""
     sealed: bytes = b""
     answered_by: str = ""
+    line: Line | None = field(default=None, compare=False, repr=False)
 
 
-Event: TypeAlias = TextDelta | ThinkingDelta | ToolCall | Finish
+Event: TypeAlias = TextDelta | ThinkingDelta | ToolCall | Aside | Finish

@@ -28,6 +28,8 @@ from ollama_bridge.chat import (
     Reply,
 )
 from ollama_bridge.config import Config, Provider
+from ollama_bridge.errors import ModelNotFound
+from ollama_bridge.live import KIND, Live
 from ollama_bridge.policies.billing import Billing
 from ollama_bridge.policies.breaker import Breaker
 from ollama_bridge.policies.cache import Cache, Caching, Who
@@ -48,6 +50,7 @@ from ollama_bridge.policies.terms import Book, Seller
 from ollama_bridge.policies.timeout import EmbedTimeout, Timeout
 from ollama_bridge.policies.turnstile import Turnstile
 from ollama_bridge.registry import ModelRegistry
+from ollama_bridge.roster import Roster
 from ollama_bridge.shared import Shared, opened
 from ollama_bridge.surfaces.status import KeysStatus, ModelStatus, ProviderStatus
 
@@ -111,14 +114,22 @@ class Gateway:
         config: What the operator wants.
         providers: By their key in the configuration; a reload hands on those that have not changed.
         shared: What outlives a configuration.
+        live: Real Ollamas among the providers.
 
     Raises:
         ConfigError: The models contradict each other.
     """
 
-    def __init__(self, config: Config, providers: Mapping[str, LazyProvider], shared: Shared) -> None:
+    def __init__(
+        self,
+        config: Config,
+        providers: Mapping[str, LazyProvider],
+        shared: Shared,
+        live: Live,
+    ) -> None:
         self.providers = dict(providers)
         self.shared = shared
+        self.live = live
         self.heartbeat_s = config.streaming.heartbeat_s
         self._pacing = Pacing(config.streaming.chunk_size, config.streaming.delay_ms / 1000)
         self._users = 0
@@ -138,6 +149,7 @@ class Gateway:
             counters={name: _counter(provider, shared) for name, provider in providers.items()},
             kinds={name: config.providers[name].facts_kind(name) for name in providers},
             default_max_tokens=config.default_max_tokens,
+            beside=live.beside,
             stand_ins=StandIns(
                 auto=config.routing.auto,
                 listed=config.routing.listed,
@@ -159,6 +171,7 @@ class Gateway:
             )
         answerer = Pace(answerer, self._pacing_of)  # a kept answer comes as a live one does
         self._outermost = Meter(answerer, [*([shared.ledger] if shared.ledger else []), shared.metrics])
+        live.on_change(self.registry.renew)
 
     def chat(self, request: ChatRequest) -> Reply:
         """Answer through all policies."""
@@ -171,6 +184,23 @@ class Gateway:
     async def count(self, request: ChatRequest) -> int:
         """Tokens of the prompt, as the provider counts them or else estimated; soon, whatever the provider does."""
         return await self.registry.count(request)
+
+    async def refreshed(self) -> ModelRegistry:
+        """The registry, whose lists are those of now as far as nobody has to wait long for them."""
+        await self.live.fresh()
+        return self.registry
+
+    async def find(self, name: str) -> Model:
+        """The model that answers to `name`, be it that a real Ollama has it since just now.
+
+        Raises:
+            ModelNotFound: There is none.
+        """
+        try:
+            return self.registry.resolve(name)
+        except ModelNotFound:
+            await self.live.look()
+        return self.registry.resolve(name)
 
     def status(self, resting: Resting | None = None) -> tuple[ProviderStatus, ...]:
         """How each provider is, and each of the models that are enabled.
@@ -218,6 +248,7 @@ class Gateway:
 
     async def warm(self) -> None:
         """Load every provider's SDK, one after the other, and all else that is slow, so that no client waits for it."""
+        await self.refreshed()
         for provider in self.providers.values():
             await provider.warm()
         await self.shared.warm()
@@ -231,8 +262,10 @@ class Gateway:
         """Once the last answer is out, close what `successor` has not taken over."""
         await self._unused.wait()
         keep = {id(provider) for provider in successor.providers.values()} if successor else set()
-        for provider in self.providers.values():
+        for name, provider in self.providers.items():
             if id(provider) not in keep:
+                if name in self.live.rosters:
+                    await self.live.rosters[name].aclose()
                 await provider.aclose()
         await self.shared.aclose(successor.shared if successor else None)
 
@@ -241,10 +274,13 @@ class Gateway:
         return self.registry.resolve(name)
 
     def _who(self, name: str) -> Who:
-        target = self.resolve(name).target
+        model = self.resolve(name)
+        target = model.target
         settings = self.providers[target.provider].settings
         # The same name of a model, asked elsewhere or in another way, is another model.
-        return Who(target, (settings.kind, settings.base_url, settings.api, settings.fim, settings.headers))
+        details = (settings.kind, settings.base_url, settings.api, settings.fim, settings.headers)
+        may_be_native = settings.kind == KIND or (bool(self.live.rosters) and self.registry.stands_in(model))
+        return Who(target, details, is_native=may_be_native)
 
     def _pacing_of(self, name: str) -> Pacing:
         config = self.resolve(name).config
@@ -271,12 +307,18 @@ def assemble(config: Config, before: Gateway | None = None, *, siblings: bool = 
         name: known[name] if name in known and known[name].settings == wanted else LazyProvider(wanted)
         for name, wanted in settings.items()
     }
-    return Gateway(config, providers, opened(config, before.shared if before else None, siblings=siblings))
+    rosters = {
+        name: before.live.rosters[name] if before and known.get(name) is provider else Roster(provider)
+        for name, provider in providers.items()
+        if provider.settings.kind == KIND
+    }
+    shared = opened(config, before.shared if before else None, siblings=siblings)
+    return Gateway(config, providers, shared, Live(rosters, config.default_max_tokens))
 
 
 def _book(config: Config, models: Sequence[Model], gateway: Gateway) -> Book:
     sellers = {
-        name: Seller(provider.facts_kind(name), provider.base_url, rates_of(provider))
+        name: Seller(provider.facts_kind(name), provider.address(name), rates_of(provider))
         for name, provider in config.providers.items()
     }
     return Book(models, sellers, find=gateway.resolve, budgets=config.budgets)

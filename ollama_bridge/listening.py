@@ -1,8 +1,12 @@
 """Sockets to listen on: for one process, or for several that share a port."""
 
 import errno
+import http
 import http.client
+import json
 import socket
+import sys
+from collections.abc import Mapping
 from typing import Final
 
 from ollama_bridge.errors import ConfigError
@@ -84,20 +88,52 @@ def _why_not(host: str, port: int, exc: OSError) -> str:
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if exc.errno != errno.EADDRINUSE:
         return f"cannot listen on {where}: {exc.strerror}"
-    holder = "Ollama itself, or another ollama-bridge," if _says_ollama(host, port) else "another program"
-    return (
-        f"port {port} is in use: {holder} answers on {where}. "
-        f"Stop it (for Ollama: `systemctl stop ollama`, or quit its app), or choose another port: "
-        f"`ollama-bridge serve --port {port + 1}`"
+    holder, way_out = _holder(host, port)
+    return f"port {port} is in use: {holder} answers on {where}. {way_out}: `ollama-bridge serve --port {port + 1}`"
+
+
+def _holder(host: str, port: int) -> tuple[str, str]:
+    """Who has a port, and what to do about it, for people; no guess where it does not say so itself."""
+    if _said(host, port, "/") != b"Ollama is running":
+        return "another program", "Stop it, or choose another port"
+    if _said(host, port, "/health") in _HEALTH:  # a real one has no such route, and ours needs no key
+        return "another ollama-bridge", "Stop that one, or let this one have another port"
+    try:
+        version = json.loads(_said(host, port, "/api/version"))["version"]
+    except (ValueError, LookupError, TypeError):
+        version = "of an unknown version"
+    moved = f"127.0.0.1:{port + 1}"
+    how = _MOVES.get(sys.platform, _ANYWHERE).format(moved=moved)
+    return f"a real Ollama ({version})", (
+        f"To have the bridge in front of it, and its models in the bridge: {how}; write `providers: {{ollama: "
+        f'{{base_url: "http://{moved}"}}}}` into the configuration (`ollama-bridge config path`); then '
+        f"`ollama-bridge serve --host 127.0.0.1 --port {port}`. Or leave it where it is, and choose another port"
     )
 
 
-def _says_ollama(host: str, port: int) -> bool:
+_HEALTH: Final = frozenset({b'{"status":"ok"}', b'{"status":"degraded"}'})
+_ANYWHERE: Final = "start it by `OLLAMA_HOST={moved} ollama serve`"
+_MOVES: Final[Mapping[str, str]] = {
+    "linux": (
+        "where it is a service, `sudo systemctl edit ollama`, add the lines `[Service]` and "
+        f'`Environment="OLLAMA_HOST={{moved}}"`, and `sudo systemctl restart ollama`; else {_ANYWHERE}'
+    ),
+    "darwin": (
+        "`launchctl setenv OLLAMA_HOST {moved}`, quit Ollama's app, and open it again; where it runs without the app, "
+        f"{_ANYWHERE}"
+    ),
+}
+"""By system, how a real Ollama comes to listen elsewhere."""
+
+
+def _said(host: str, port: int, path: str) -> bytes:
+    """The beginning of what is answered there; empty: nothing that HTTP knows, or an error."""
     connection = http.client.HTTPConnection(host, port, timeout=1)
     try:
-        connection.request("GET", "/")
-        return connection.getresponse().read(64) == b"Ollama is running"
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.read(256) if response.status == http.HTTPStatus.OK else b""
     except (OSError, http.client.HTTPException):
-        return False
+        return b""
     finally:
         connection.close()

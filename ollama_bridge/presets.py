@@ -52,7 +52,7 @@ def primed(request: ChatRequest, preset: Preset, *, begins: bool = True) -> Chat
         request = replace(request, options={**preset.options, **request.options})
     if not request.messages:
         return request
-    said = (*preset.messages, *request.messages) if begins else request.messages
+    said = (*preset.messages, *request.messages) if begins and preset.messages else request.messages
     if preset.system and request.messages[0].role != "system":
         said = (Message("system", preset.system), *said)
     if preset.template:

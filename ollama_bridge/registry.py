@@ -44,6 +44,7 @@ class ModelRegistry:
         kinds: The kind of each provider; needed for models that are added later. Default: its key.
         default_max_tokens: For models that are added later.
         stand_ins: Models that stand for others; None: there are none. A configured one of the same name wins.
+        beside: Adds to these what else there is now; asked whenever a new index is built.
 
     Raises:
         ConfigError: Two models have one name, two enabled ones answer to one, or a provider is missing.
@@ -59,14 +60,16 @@ class ModelRegistry:
         kinds: Mapping[str, str] | None = None,
         default_max_tokens: int | None = None,
         stand_ins: StandIns | None = None,
+        beside: Callable[[Iterable[Model]], Iterable[Model]] = tuple,
     ) -> None:
         self._stand_ins = stand_ins
+        self._beside = beside
         self._backends = dict(backends)
         self._embedders = dict(embedders or {})
         self._counters = dict(counters or {})
         self._kinds = dict(kinds or {})
         self._default_max_tokens = default_max_tokens
-        self._index = self._indexed(models)
+        self._index = self._indexed(tuple(models))
         self._fallback = Fallback(self._backends, self._embedders, self._find)
         self._resume = Resume(self._fallback)
 
@@ -114,7 +117,7 @@ class ModelRegistry:
 
     def _candidates(self, asked: Model, request: ChatRequest | EmbedRequest) -> Sequence[Model]:
         if self._stand_ins and asked.name in self._index.stand_ins and isinstance(request, ChatRequest):
-            return self._stand_ins.choose(asked.name, self._index.enabled, request)
+            return self._stand_ins.choose(asked.name, self._index.eligible, request)
         others = map(self._find, asked.config.fallbacks)  # inherited ones may be the model itself
         return asked, *(model for model in others if model is not None and model is not asked)
 
@@ -129,19 +132,38 @@ class ModelRegistry:
             raise ModelNotFound(name)
         return model
 
+    def configured(self, name: str) -> Model | None:
+        """The model of the configuration that has this name, enabled or not, or answers to it as an alias."""
+        found = self._find(name)
+        if found is not None and found.is_own:
+            return found
+        return self._named(name)
+
+    def _named(self, name: str) -> Model | None:
+        key = key_of(name)
+        return next((model for model in self._index.own if key_of(model.name) == key), None)
+
     def _find(self, name: str) -> Model | None:
         return self._index.answering.get(key_of(name))
 
+    def stands_in(self, model: Model) -> bool:
+        """Whether it is one that stands for others."""
+        return model.name in self._index.stand_ins
+
     def enabled(self) -> tuple[Model, ...]:
-        """The models that answer by themselves, in the order they were given."""
+        """The models that answer by themselves and are listed, in the order they were given."""
         return self._index.enabled
 
     def models(self) -> tuple[Model, ...]:
         """The models as lists show them: the last modified first, then in the order they were given."""
         return self._index.listed
 
-    def _indexed(self, models: Iterable[Model]) -> "_Index":
-        return _Index.of(models, self._backends, self._stand_ins)
+    def renew(self) -> None:
+        """Take over what there is now beside the models that were given."""
+        self._index = self._indexed(self._index.own)
+
+    def _indexed(self, own: tuple[Model, ...]) -> "_Index":
+        return _Index.of(own, self._beside(own), self._backends, self._stand_ins)
 
     def add_model(self, config: ModelConfig) -> Model:
         """Offer one more model, until the process ends; the configuration file is not touched.
@@ -149,10 +171,10 @@ class ModelRegistry:
         Raises:
             ConfigError: Its name or an alias is taken, its name is invalid, or its provider or parent is missing.
         """
-        *_, config = folded([*(model.config for model in self._index.all), config])
+        *_, config = folded([*(model.config for model in self._index.own), config])
         kind = self._kinds.get(config.backend, config.backend)
         model = _completed(config, kind, self._default_max_tokens)
-        self._index = self._indexed((*self._index.all, model))
+        self._index = self._indexed((*self._index.own, model))
         return next(one for one in self._index.all if one.name == model.name)
 
     def enable_model(self, name: str) -> Model:
@@ -173,13 +195,11 @@ class ModelRegistry:
         return self._switch(name, enabled=False)
 
     def _switch(self, name: str, *, enabled: bool) -> Model:
-        key = _asked(name)
-        found = next((model for model in self._index.all if parse_name(model.name).key == key), None)
+        found = self._named(name)
         if found is None:
             raise ModelNotFound(name)
         switched = replace(found, config=found.config.model_copy(update={"enabled": enabled}))
-        models = (switched if model is found else model for model in self._index.all)
-        self._index = self._indexed(models)
+        self._index = self._indexed(tuple(switched if model is found else model for model in self._index.own))
         return switched
 
 
@@ -188,49 +208,60 @@ class _Index:
     """What is known of all models.
 
     Args:
-        all: As given, told apart.
-        enabled: Of these, in the same order.
+        own: As given, and changed since.
+        all: These and what there is beside them, told apart.
+        enabled: Of these, in the same order, those that lists show.
+        eligible: Of these, who may be chosen for one that stands for others: of what nobody configured, only where
+            there is nothing else.
         stand_ins: Names of those that stand for others.
         listed: In the order of lists.
         answering: By every name.
     """
 
+    own: tuple[Model, ...]
     all: tuple[Model, ...]
     enabled: tuple[Model, ...]
+    eligible: tuple[Model, ...]
     stand_ins: frozenset[str]
     listed: tuple[Model, ...]
     answering: Mapping[str, Model]
 
     @classmethod
     def of(
-        cls, models: Iterable[Model], backends: Mapping[str, Backend], choice: StandIns | None
+        cls,
+        own: tuple[Model, ...],
+        models: Iterable[Model],
+        backends: Mapping[str, Backend],
+        choice: StandIns | None,
     ) -> "_Index":
         given = tuple(models)
         for model in given:
             if model.target.provider not in backends:
                 raise ConfigError(f"model '{model.name}': there is no provider '{model.target.provider}'")
-        own = _claim((model.name, model) for model in given)
+        names = _claim((model.name, model) for model in given)
         every = _tell_apart(given)
-        enabled = tuple(model for model in every if model.config.enabled)
-        answering = _claim((name, model) for model in enabled for name in (model.name, *model.config.aliases))
+        able = tuple(model for model in every if model.config.enabled)
+        enabled = tuple(model for model in able if model.resident is None or model.resident.is_listed)
+        eligible = tuple(model for model in enabled if model.is_own)
+        answering = _claim((name, model) for model in able for name in (model.name, *model.config.aliases))
         for name, model_id in SNAPSHOTS.items():
-            same = next((model for model in enabled if model.target.model == model_id), None)
+            same = next((model for model in able if model.target.model == model_id), None)
             if same is not None:
                 answering.setdefault(parse_name(name).key, same)  # what has that very name goes first
         for model in enabled:
             # Also by the one of `model` and `provider/model` that lists do not show, unless it is another's.
-            if (key := key_of(other_name(model.config))) and key not in own:
+            if (key := key_of(other_name(model.config))) and key not in names:
                 answering.setdefault(key, model)
         stand_ins = tuple(
             model
-            for model in (choice.among(enabled) if choice else ())
-            if not {parse_name(model.name).key} & {*answering, *own}  # also of a model that is hidden
+            for model in (choice.among(eligible or enabled) if choice else ())
+            if not {parse_name(model.name).key} & {*answering, *names}  # also of a model that is hidden
         )
         answering |= {parse_name(model.name).key: model for model in stand_ins}
         shown = sorted(enabled, key=lambda m: m.modified_at, reverse=True)
         listed = (*shown, *(stand_ins if choice and choice.listed else ()))
-        names = frozenset(model.name for model in stand_ins)
-        return cls(every, enabled, names, listed, answering)
+        chosen_for = frozenset(model.name for model in stand_ins)
+        return cls(own, every, enabled, eligible or enabled, chosen_for, listed, answering)
 
 
 def _claim(claims: Iterable[tuple[str, Model]]) -> dict[str, Model]:
@@ -257,14 +288,6 @@ def _tell_apart(models: tuple[Model, ...]) -> tuple[Model, ...]:
             else model
             for model in models
         )
-
-
-def _asked(name: str) -> str:
-    """What to look a client's name up by; what is no name at all is the name of no model."""
-    try:
-        return parse_name(name).key
-    except InvalidName:
-        raise ModelNotFound(name) from None
 
 
 def _completed(config: ModelConfig, kind: str, default_max_tokens: int | None) -> Model:

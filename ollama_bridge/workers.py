@@ -59,7 +59,7 @@ def supervise(arguments: Sequence[str], count: int, config: Config) -> int:
     Raises:
         ConfigError: The port is taken, or cannot be shared.
     """
-    config.refuse_open_door()
+    config.check_served()
     server = config.server
     kept = reserve(server.host, server.port)
     port = kept[0].getsockname()[1]

@@ -134,7 +134,10 @@ OLLAMA = Embedder(
     reply=_ollama,
     most=512,
 )
-EMBEDDERS = [OPENAI, VENDOR, GEMINI, OLLAMA]
+TRANSLATED = [OPENAI, VENDOR, GEMINI]
+"""All whose wire is another than the client's; what a real Ollama is asked and answers is `test_real_ollama`'s."""
+
+EMBEDDERS = [*TRANSLATED, OLLAMA]
 
 
 @asynccontextmanager

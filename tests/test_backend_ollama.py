@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_bridge.backends import ProviderSettings, ollama
+from ollama_bridge.backends import ProviderSettings, ollama_reply
 from ollama_bridge.backends.failures import Failures
-from ollama_bridge.backends.ollama import ChatReader, OllamaBackend
+from ollama_bridge.backends.ollama import OllamaBackend
+from ollama_bridge.backends.ollama_reply import ChatReader
 from ollama_bridge.chat import ChatRequest, Image, Message, Target, Tool, singly
 from ollama_bridge.errors import (
     UpstreamBroken,
@@ -320,7 +321,7 @@ def test_no_bytes_at_all_are_a_traceback(wire):
 
 
 async def test_an_endless_line_is_refused(monkeypatch):
-    monkeypatch.setattr(ollama, "MAX_LINE_BYTES", 10)
+    monkeypatch.setattr(ollama_reply, "MAX_LINE_BYTES", 10)
     with pytest.raises(UpstreamBroken, match="too large"):
         await reply_of(b'{"message": {"content"')
 

@@ -15,7 +15,8 @@ from ollama_bridge.chat import (
     Tool,
     ToolChoice,
 )
-from ollama_bridge.events import ToolCall
+from ollama_bridge.events import Line, ToolCall
+from ollama_bridge.native import Native
 from ollama_bridge.policies.cache import Who
 from ollama_bridge.policies.question import chat_key, embed_key, is_large
 from ollama_bridge.record import CallRecord
@@ -83,11 +84,11 @@ COUNTS = {
         "sealed": b"other",
     },
     Image: {"data": "QUJE", "media_type": "image/jpeg"},
-    ToolCall: {"id": "call_2", "name": "write", "arguments": {"path": "b", "lines": 3}},
+    ToolCall: {"id": "call_2", "name": "write", "arguments": {"path": "b", "lines": 3}, "line": Line(b"}")},
     Tool: {"name": "write", "description": "", "parameters": {}},
     ToolChoice: {"mode": "auto", "name": "write"},
     Infill: {"prefix": "b", "suffix": "a"},
-    Who: {"target": Target(), "details": ("openai", "http://127.0.0.2/v1")},
+    Who: {"target": Target(), "details": ("openai", "http://127.0.0.2/v1"), "is_native": True},
     Target: {
         "provider": "other",
         "model": "m-2",
@@ -129,6 +130,9 @@ IGNORED = {
         "cache_key": "of the client",  # where the provider keeps the prompt
         "reuse": "renew",
         "record": CallRecord(request_id="1"),
+        "native": Native(
+            "chat", {"x": 1}
+        ),  # of those whom it concerns the cache makes it a part of who answers
     },
     EmbedRequest: {
         "model": "alias",
@@ -137,6 +141,7 @@ IGNORED = {
         "key": 1,
         "reuse": "renew",
         "record": CallRecord(request_id="1"),
+        "native": Native("embed", {"x": 1}),
     },
     Message: {"cache": "1h"},  # what the prompt costs, not what is answered
     Tool: {"cache": "1h"},

@@ -15,6 +15,7 @@ import pytest
 from ollama_bridge.config import Config
 from ollama_bridge.daemon import bind
 from ollama_bridge.errors import ConfigError
+from real_ollama import RealOllama
 from running import answer, ask, connect, request, running
 
 DEMO = {"providers": {"demo": {}}, "models": [{"name": "demo", "backend": "demo"}]}
@@ -155,15 +156,50 @@ async def test_a_configuration_change_reaches_a_running_daemon(tmp_path):
 
 
 async def test_a_port_in_use_names_the_holder_and_the_way_out():
-    """The message says what answers there and which flag chooses another port."""
+    """The message says what answers there and which flag chooses another port; it guesses at nobody."""
     async with running(demo()) as daemon:
         port = int(daemon.url.rpartition(":")[2])
-        with pytest.raises(ConfigError, match=rf"port {port} is in use: Ollama.*--port {port + 1}"):
+        with pytest.raises(
+            ConfigError, match=rf"port {port} is in use: another ollama-bridge .*--port {port + 1}"
+        ):
             await asyncio.to_thread(bind, "127.0.0.1", port)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(ConfigError, match="another program"):
+        with pytest.raises(ConfigError, match=rf"another program .*--port {port + 1}"):
             await asyncio.to_thread(bind, "127.0.0.1", port)
+
+
+@pytest.mark.parametrize("locked", [False, True])
+async def test_a_bridge_is_told_from_a_real_ollama(locked):
+    """By what needs no key of a client's."""
+    keys = {"port": 0, "api_keys": ["s3cret-s3cret"] if locked else []}
+    async with running(Config.model_validate({**DEMO, "server": keys})) as daemon:
+        with pytest.raises(ConfigError, match="another ollama-bridge"):
+            await asyncio.to_thread(bind, "127.0.0.1", int(daemon.url.rpartition(":")[2]))
+
+
+@pytest.mark.parametrize(
+    ("system", "words"),
+    [
+        ("linux", r"sudo systemctl edit ollama.*OLLAMA_HOST={moved}.*sudo systemctl restart ollama"),
+        ("darwin", r"launchctl setenv OLLAMA_HOST {moved}"),
+        ("other", r"OLLAMA_HOST={moved} ollama serve"),
+    ],
+)
+async def test_a_real_ollama_is_shown_the_way(system, words, monkeypatch):
+    """Its version, how to move it, what to write into the configuration then, and how to start."""
+    monkeypatch.setattr(sys, "platform", system)
+    async with RealOllama() as real:
+        moved = f"127.0.0.1:{real.port + 1}"
+        with pytest.raises(ConfigError, match=words.format(moved=moved)) as caught:
+            await asyncio.to_thread(bind, "127.0.0.1", real.port)
+    said = str(caught.value)
+    assert said.startswith(
+        f"port {real.port} is in use: a real Ollama (0.99.1) answers on 127.0.0.1:{real.port}. "
+    )
+    assert f'providers: {{ollama: {{base_url: "http://{moved}"}}}}' in said
+    assert f"`ollama-bridge serve --host 127.0.0.1 --port {real.port}`" in said
+    assert "\n" not in said
 
 
 async def test_an_address_of_another_machine_is_no_traceback():

@@ -8,13 +8,14 @@ import struct
 
 import pytest
 
-from embedders import EMBEDDERS, GEMINI, JSON, OLLAMA, OPENAI, VENDOR, embedding
+from embedders import EMBEDDERS, GEMINI, JSON, OLLAMA, OPENAI, TRANSLATED, VENDOR, embedding
 from ollama_bridge.backends import google
 from ollama_bridge.config import Config
 from running import ask, connect, request, running
 from upstream import Upstream
 
 EACH = pytest.mark.parametrize("embedder", EMBEDDERS, ids=lambda embedder: embedder.name)
+EACH_OTHER_WIRE = pytest.mark.parametrize("embedder", TRANSLATED, ids=lambda embedder: embedder.name)
 LONG = [3.0, 4.0, 0.0, 0.0]
 UNIT = [0.6, 0.8, 0, 0]
 
@@ -28,7 +29,7 @@ def nearly(vector):
     return pytest.approx(vector, abs=1e-7)
 
 
-@EACH
+@EACH_OTHER_WIRE
 async def test_one_text_becomes_a_vector_of_unit_length(embedder):
     """The keys, their order and their types are Ollama's; no count is zero, whether the provider counts or not."""
     async with embedding(embedder) as (daemon, upstream):
@@ -72,19 +73,18 @@ async def test_what_each_provider_is_asked():
         "google": {
             "requests": [{**rest, "content": {"parts": [{"text": text}]}} for text in ("a", " ")],
         },
-        "den": {
-            "model": "nomic-embed-text",
-            "input": ["a", ""],
-            "truncate": False,
-            "dimensions": 256,
-            "options": {"num_ctx": 9},
-            "keep_alive": 60.0,
-        },
+        "den": {**asked, "model": "nomic-embed-text"},
     }
 
 
-@EACH
-@pytest.mark.parametrize("route", ["/api/embed", "/v1/embeddings"])
+@pytest.mark.parametrize(
+    ("embedder", "route"),
+    [
+        *((embedder, "/v1/embeddings") for embedder in EMBEDDERS),
+        *((embedder, "/api/embed") for embedder in TRANSLATED),
+    ],
+    ids=lambda one: one if isinstance(one, str) else one.name,
+)
 async def test_many_texts_are_asked_for_in_parts_and_come_back_in_order(embedder, route):
     """No call has more texts than the provider takes, none is lost, and each gets its own vector."""
     texts = [str(number) for number in range(embedder.most + 5)]
@@ -119,7 +119,7 @@ async def test_parts_have_a_bearable_number_of_bytes():
     assert sizes == [400_000, 600_000, 700_000]
 
 
-@EACH
+@EACH_OTHER_WIRE
 @pytest.mark.parametrize("wanted", [2, 3, 4, 4096, 0, -1])
 async def test_dimensions_cut_and_scale_again(embedder, wanted):
     """Whether the provider cut or not; what is no width of the vector counts as not said."""
@@ -144,7 +144,7 @@ async def test_only_widths_that_the_model_takes_are_sent(embedder, wanted, sent)
     assert got.status == 200
 
 
-@EACH
+@EACH_OTHER_WIRE
 async def test_the_older_route_gives_the_vector_as_it_came(embedder):
     """`/api/embeddings`: one text, one vector, not scaled."""
     async with embedding(embedder) as (daemon, upstream):
@@ -229,7 +229,7 @@ async def test_a_vector_of_nothing_stays_nothing():
     assert got.json["embeddings"] == [[0, 0]]
 
 
-@EACH
+@EACH_OTHER_WIRE
 async def test_a_text_that_is_too_long_is_cut_only_when_it_was_refused(embedder):
     """First to what fits in most languages, then to what fits in any; between two letters, never inside one."""
     text = "ä" * 400
@@ -246,7 +246,7 @@ async def test_a_text_that_is_too_long_is_cut_only_when_it_was_refused(embedder)
     ]
 
 
-@EACH
+@EACH_OTHER_WIRE
 async def test_a_text_that_must_not_be_cut_is_an_error(embedder):
     """In Ollama's words, with the provider's behind them; it is asked once."""
     async with embedding(embedder, context_length=100) as (daemon, upstream):
@@ -260,7 +260,7 @@ async def test_a_text_that_must_not_be_cut_is_an_error(embedder):
     assert len(upstream.requests) == 1
 
 
-@EACH
+@EACH_OTHER_WIRE
 @pytest.mark.parametrize("parts", [1, 2])
 async def test_a_client_that_leaves_takes_its_requests_with_it(embedder, parts):
     """The provider's connections are closed, and the daemon goes on."""

@@ -9,12 +9,12 @@ import struct
 
 import pytest
 
-from embedders import EMBEDDERS, JSON, KEY, VENDOR, embedding
+from embedders import JSON, KEY, TRANSLATED, VENDOR, embedding
 from ollama_bridge.config import Config
 from running import ask, running
 from upstream import Upstream
 
-EACH = pytest.mark.parametrize("embedder", EMBEDDERS, ids=lambda embedder: embedder.name)
+EACH = pytest.mark.parametrize("embedder", TRANSLATED, ids=lambda embedder: embedder.name)
 ROUTES = pytest.mark.parametrize("route", ["/api/embed", "/api/embeddings", "/v1/embeddings"])
 SECRET = "the-text-of-the-client"
 BODIES = {

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_bridge.chat import Embeddings
-from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall, Usage
+from ollama_bridge.events import (
+    WITH_A_LATER_ONE,
+    Aside,
+    Finish,
+    Line,
+    TextDelta,
+    ThinkingDelta,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
 from ollama_bridge.policies.kept_answer import read, read_vectors, written, written_vectors
 
 TEXT = st.text(max_size=6)
@@ -63,8 +73,22 @@ def test_pieces_become_one(thoughts, words, finish):
 
 
 def test_nothing_of_an_end_is_left_out():
-    """Who adds a field to it has to write it as well."""
-    assert [field.name for field in fields(Finish)] == ["reason", "usage", "detail", "sealed", "answered_by"]
+    """Who adds a field to it has to write it as well; a real Ollama's own line is not kept."""
+    kept = ["reason", "usage", "detail", "sealed", "answered_by"]
+    assert [field.name for field in fields(Finish)] == [*kept, "line"]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [Aside(Line(b",1}\n")), TextDelta("a", line=Line(b",1}\n")), ToolCall("1", "f", line=WITH_A_LATER_ONE)],
+)
+def test_what_a_real_ollama_says_beyond_our_words_is_not_kept(event):
+    """Of what it says in our words, its own times and counts are left out."""
+    plain = TextDelta("b", line=Line(b",2}\n", is_plain=True))
+    end = Finish("stop", line=Line(b",3}\n"))
+    assert written([plain, event, end]) is None
+    found = read(written([plain, end]))
+    assert (found, [one.line for one in found]) == ([TextDelta("b"), Finish("stop")], [None, None])
 
 
 @pytest.mark.parametrize(

@@ -255,9 +255,10 @@ def test_show_takes_model_or_name(body, name):
 
 
 def test_show_asks_for_more():
-    """verbose and system reach whoever renders the answer."""
-    call = decode_show(b'{"model":"plain","verbose":true,"system":"s","options":{},"template":""}')
-    assert (call.verbose, call.system) == (True, "s")
+    """The system prompt reaches whoever renders the answer, and all of it a real Ollama, by Ollama's own spelling."""
+    call = decode_show(b'{"Model":"plain","VERBOSE":true,"system":"s","New":{"Model":1}}')
+    assert call.system == "s"
+    assert call.sent == {"model": "plain", "verbose": True, "system": "s", "New": {"Model": 1}}
 
 
 @pytest.mark.parametrize("field", ["format", "options", "tools", "messages"])

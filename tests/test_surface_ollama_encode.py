@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from golden import blocks, without_times
 from offered import ask
 from ollama_bridge.errors import ModelNotFound, UpstreamBroken
-from ollama_bridge.events import Event, Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall, Usage
+from ollama_bridge.events import (
+    Aside,
+    Event,
+    Finish,
+    Line,
+    TextDelta,
+    ThinkingDelta,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
 from ollama_bridge.surfaces import ollama
 from ollama_bridge.surfaces.ollama import ChatEncoder, GenerateEncoder, decode_chat, decode_generate
 from shared import SHARED
@@ -351,6 +361,7 @@ def test_every_member_of_the_union_is_encoded(encoder):
         ThinkingDelta: ThinkingDelta("a"),
         ToolCall: ToolCall("i", "n"),
         Finish: Finish(),
+        Aside: Aside(Line(b',"x":1}\n')),
     }
     assert set(get_args(Event)) == set(examples)
     for event in examples.values():

@@ -355,12 +355,12 @@ async def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path):
         port = daemon.url.rpartition(":")[2]
         code, said = await serve("--port", port)
     assert (code, "worker started" in said) == (2, False)
-    assert re.search(rf"port {port} is in use: Ollama.*--port {int(port) + 1}", said)
+    assert re.search(rf"port {port} is in use: another ollama-bridge .*--port {int(port) + 1}", said)
     async with fleet(tmp_path) as workers:
         port = workers.url.rpartition(":")[2]
         code, said = await serve("--port", port)
     assert (code, "worker started" in said) == (2, False)
-    assert f"port {port} is in use: Ollama itself, or another ollama-bridge" in said
+    assert f"port {port} is in use: another ollama-bridge" in said
 
 
 async def test_a_configuration_that_cannot_be_used_is_told_once(tmp_path):

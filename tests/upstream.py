@@ -92,6 +92,8 @@ class Upstream:
         self.arrivals = asyncio.Semaphore(0)
         """One to acquire for each request that has come."""
         self.connections = 0
+        self.lists_nothing = True
+        """Whether a real Ollama's list is answered without a script: a bridge asks for it by itself."""
         self._scripts: deque[Script] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -153,6 +155,9 @@ class Upstream:
         seen = await _read_request(reader, begun)
         if seen is None:
             return None
+        if self.lists_nothing and (seen.method, seen.path) == ("GET", "/api/tags"):
+            nothing = Script([b'{"models":[]}'], headers={"content-type": "application/json"})
+            return b"" if await _answer(nothing, writer) else None
         self.requests.append(seen)
         self.asked.set()
         self.arrivals.release()

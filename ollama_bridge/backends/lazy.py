@@ -6,13 +6,15 @@ configured: `LazyProvider` is what the gateway holds, `warm()` is what the daemo
 
 import asyncio
 import importlib
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import cast
 
 from ollama_bridge.backends import ProviderSettings, location
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Provider, Reply
 from ollama_bridge.errors import InvalidRequest, UpstreamRejected
 from ollama_bridge.facts import Listed
+from ollama_bridge.native import Relay, Relayed
 from ollama_bridge.tokens import estimate_tokens
 
 
@@ -67,6 +69,19 @@ class LazyProvider:
             return None
         listed: Sequence[Listed] | None = await models()
         return listed
+
+    @asynccontextmanager
+    async def relay(
+        self,
+        method: str,
+        path: str,
+        body: bytes | AsyncIterable[bytes] = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Relayed]:
+        """Load if need be, then relay (`native.Relay`); only for kinds of providers that are an Ollama themselves."""
+        provider = cast("Relay", await self._provider())
+        async with provider.relay(method, path, body, headers) as relayed:
+            yield relayed
 
     async def warm(self) -> None:
         """Import, construct, and pay first-use costs."""

@@ -69,7 +69,7 @@ def check(ctx: click.Context) -> None:
     """
     where = source(ctx)
     loaded = where.load().config
-    loaded.refuse_open_door()
+    loaded.check_served()
     for note in _notes(loaded):
         click.echo(f"note: {note}", err=True)
     shown = sum(model.enabled for model in loaded.models)

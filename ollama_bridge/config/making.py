@@ -109,13 +109,15 @@ def create(draft: "Draft", name: str, parent: str, said: Mapping[str, Any]) -> N
 def discoverable(config: Config, name: str) -> dict[str, Any] | None:
     """The entry for a model that nobody has described, but that one provider with a key may well have.
 
+    Not a real Ollama: what that one has is there without an entry, and what it has not it can pull.
     `provider/model` names it outright; a model alone must be of a family that exactly one such provider has.
     """
     wanted = parse_name(name)
     able = {
         key: provider.facts_kind(key)
         for key, provider in config.providers.items()
-        if provider.api_key or provider.base_url or (provider.kind or key) not in IMPLICIT_PROVIDERS
+        if (provider.api_key or provider.base_url or (provider.kind or key) not in IMPLICIT_PROVIDERS)
+        and (provider.kind or key) != "ollama"
     }
     upstream = wanted.model if wanted.tag == DEFAULT_TAG else f"{wanted.model}:{wanted.tag}"
     if wanted.host.lower() != DEFAULT_HOST:

@@ -83,6 +83,9 @@ default address is our own."""
 _CLASS: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 """A kind of one's own: `module:Class`."""
 
+_OLLAMA_URL: Final = "http://127.0.0.1:11434"
+"""Where a real Ollama listens if nobody says otherwise."""
+
 _CLOUD_SUFFIXES: Final = (":cloud", "-cloud")
 
 
@@ -164,12 +167,18 @@ class Config(Section):
         """Whether a client must bring a key."""
         return bool(self.server.api_keys or self.clients)
 
-    def refuse_open_door(self) -> None:
-        """See to it that nobody serves the network by accident; for those who are about to serve.
+    def check_served(self) -> None:
+        """For those who are about to serve.
 
         Raises:
-            ConfigError: Other machines could connect, no key is asked of them, and nobody said that it is meant.
+            ConfigError: Other machines could connect, no key is asked of them, and nobody said that it is meant; or a
+                provider would be this bridge itself.
         """
+        self._refuse_open_door()
+        self._refuse_mirror()
+
+    def _refuse_open_door(self) -> None:
+        """See to it that nobody serves the network by accident."""
         if self.server.reaches_others and not (self.demands_keys or self.server.insecure):
             raise ConfigError(
                 f"listening on '{self.server.host or 'every interface'}' lets other machines in, who would spend on "
@@ -193,6 +202,21 @@ class Config(Section):
             )
             for model in folded(self.models)
         ]
+
+    def _refuse_mirror(self) -> None:
+        """See to it that no provider is this bridge itself."""
+        port = self.server.port
+        own = {"127.0.0.1", "localhost", "::1", "0.0.0.0", self.server.host}  # noqa: S104 - nobody listens here
+        for name, provider in self.providers.items():
+            if (provider.kind or name) != "ollama":
+                continue
+            parts = urlsplit(provider.base_url or _OLLAMA_URL)
+            if parts.hostname in own and parts.port == port:
+                raise ConfigError(
+                    f"provider '{name}' would be this bridge itself, which listens on port {port}: let the real Ollama "
+                    f"listen elsewhere (OLLAMA_HOST=127.0.0.1:{port + 1} in its environment), and say so: "
+                    f"`providers.{name}.base_url: http://127.0.0.1:{port + 1}`"
+                )
 
     def secrets(self) -> tuple[str, ...]:
         """Every key and header value, for those who must never show one."""

@@ -15,7 +15,7 @@ import structlog
 
 from ollama_bridge.chat import Answerer, ChatRequest, Embeddings, EmbedRequest, Reply
 from ollama_bridge.errors import InvalidRequest, RateLimited, UpstreamSilent
-from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, Usage
+from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_bridge.infill import DEFAULT_TOKENS
 from ollama_bridge.policies.infill import THOUGHT_TOKENS
 from ollama_bridge.policies.limits import Account
@@ -80,7 +80,7 @@ class Billing:
                             written += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
                         elif isinstance(event, Finish):
                             bill.ended(event.usage)
-                        else:
+                        elif isinstance(event, ToolCall):
                             written += call_bytes(event)
                     yield burst
         except (GeneratorExit, asyncio.CancelledError, UpstreamSilent):

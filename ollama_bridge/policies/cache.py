@@ -13,6 +13,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 from ollama_bridge.chat import Answerer, ChatRequest, Embeddings, EmbedRequest, Reply, Target
 from ollama_bridge.events import Event, Finish, TextDelta, ToolCall
+from ollama_bridge.native import Native
 from ollama_bridge.policies import kept_answer
 from ollama_bridge.policies.question import chat_key, embed_key, is_large
 from ollama_bridge.policies.sharing import SharedCall
@@ -23,6 +24,9 @@ T = TypeVar("T")
 
 _KEPT_REASONS: Final = frozenset({"stop", "tool_calls", "length"})
 """What is cut at a limit is cut at the same limit again, which is part of the key. A refusal may be a mood."""
+
+_HOW_TO_ANSWER: Final = frozenset({"model", "stream", "keep_alive"})
+"""Fields of Ollama's that change no answer, or are known under another name."""
 
 _Place: TypeAlias = tuple[bytes, str, bool]
 
@@ -55,10 +59,12 @@ class Who:
     Args:
         target: The model.
         details: What else can change its answers: JSON, dataclasses, sets of texts.
+        is_native: Whether it is asked in a client's own words: what nobody here knows of them changes the answer too.
     """
 
     target: Target
     details: object = None
+    is_native: bool = False
 
 
 class Cache:
@@ -208,9 +214,16 @@ async def _keyed(
     key: Callable[[Q, object], bytes | None], who: Callable[[str], Who], request: Q
 ) -> tuple[bytes | None, Target]:
     answering = who(request.model)
+    asked = (answering, _own_words(request.native)) if answering.is_native else answering
     if is_large(request):
-        return await asyncio.to_thread(key, request, answering), answering.target
-    return key(request, answering), answering.target
+        return await asyncio.to_thread(key, request, asked), answering.target
+    return key(request, asked), answering.target
+
+
+def _own_words(native: Native | None) -> object:
+    if native is None:
+        return None
+    return native.route, {key: value for key, value in native.body.items() if key not in _HOW_TO_ANSWER}
 
 
 def _reply_value(events: Sequence[Event], _most_bytes: int) -> bytes | None:

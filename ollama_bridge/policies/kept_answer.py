@@ -1,6 +1,7 @@
 """Answers as bytes, and back: what a client is shown then is the same, to the last digit. Pure.
 
-Pieces of text that follow each other become one. What JSON cannot hold exactly is not written at all.
+Pieces of text that follow each other become one. What JSON cannot hold exactly is not written at all, nor is an answer
+of a real Ollama that says more than other wires have words for; of others its own times and counts are left out.
 """
 
 import base64
@@ -21,6 +22,8 @@ _Row: TypeAlias = list[Any]
 
 def written(events: Sequence[Event]) -> bytes | None:
     """A whole reply; None: it cannot be written exactly."""
+    if any(map(_says_more, events)):
+        return None
     try:
         return orjson.dumps([_WRITERS[type(event)](event) for event in _joined(events)])
     except (TypeError, ValueError):
@@ -62,6 +65,11 @@ def read_vectors(value: bytes) -> Embeddings | None:
     except (TypeError, ValueError):
         return None
     return Embeddings(vectors, input_tokens) if at == len(numbers) else None
+
+
+def _says_more(event: Event) -> bool:
+    """Whether it is what a line of a real Ollama says, and not all of that."""
+    return event.line is not None and not (event.line.is_plain or isinstance(event, Finish))
 
 
 def _joined(events: Iterable[Event]) -> Iterator[Event]:

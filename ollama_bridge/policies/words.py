@@ -25,7 +25,8 @@ _WORD: Final = regex.compile(
 class Words:
     """Regroups deltas into lines of so many words; sans I/O.
 
-    Deltas with log probabilities pass as they are: those describe exactly the tokens they came with.
+    Deltas with log probabilities pass as they are: those describe exactly the tokens they came with. So do those that
+    a real Ollama sent with more than a text.
 
     Args:
         chunk_size: Words a line; 0 passes everything as it is.
@@ -41,8 +42,10 @@ class Words:
 
         A word is whole when the next one has begun.
         """
-        regroup = self._chunk_size > 0 and (
-            isinstance(event, ThinkingDelta) or (isinstance(event, TextDelta) and not event.logprobs)
+        regroup = (
+            self._chunk_size > 0
+            and (isinstance(event, ThinkingDelta) or (isinstance(event, TextDelta) and not event.logprobs))
+            and (event.line is None or event.line.is_plain)
         )
         if not regroup or type(event) is not self._kind:
             yield from self._rest()

@@ -12,7 +12,6 @@ from ollama_bridge.catalog import Model
 from ollama_bridge.chat import ChatRequest, EmbedRequest, Reuse
 from ollama_bridge.errors import ModelNotFound
 from ollama_bridge.gateway import Gateway
-from ollama_bridge.registry import ModelRegistry
 from ollama_bridge.server.delivery import Encoder, deliver
 from ollama_bridge.server.guard import CALLER
 from ollama_bridge.server.middleware import MODEL, RECORD, REQUEST_ID, STREAM
@@ -81,14 +80,14 @@ async def decoded(decode: Callable[[bytes], C], body: bytes) -> C:
     return decode(body) if len(body) < LARGE_BODY_BYTES else await asyncio.to_thread(decode, body)
 
 
-def found(registry: ModelRegistry, call: Named) -> Model:
-    """The model that `call` names.
+async def found(gateway: Gateway, call: Named) -> Model:
+    """The model that `call` names, be it that a real Ollama has it since just now.
 
     Raises:
         InvalidRequest, ModelNotFound: In the words of the call's endpoint.
     """
     try:
-        return registry.resolve(call.lookup_name())
+        return await gateway.find(call.lookup_name())
     except ModelNotFound:
         raise call.not_found() from None
 
@@ -127,9 +126,15 @@ def json_response(body: bytes) -> web.Response:
 
 
 async def answer(
-    request: web.Request, gateway: Gateway, model: Model, question: ChatRequest, encoder: Encoder
+    request: web.Request,
+    gateway: Gateway,
+    model: Model,
+    question: ChatRequest,
+    encoder: Encoder,
+    *,
+    shows_life: bool = True,
 ) -> web.StreamResponse:
-    """Ask, and deliver what is said."""
+    """Ask, and deliver what is said; `shows_life`: whether a client that waits for long is told that it does."""
     introduce(request, model, question)
     with gateway.in_use():
         return await deliver(
@@ -137,7 +142,7 @@ async def answer(
             gateway.chat(as_wished(request, question)),
             encoder,
             stream=question.stream,
-            heartbeat_s=gateway.heartbeat_s,
+            heartbeat_s=gateway.heartbeat_s if shows_life else 0,
         )
 
 
@@ -146,7 +151,7 @@ async def answer_call(
 ) -> web.StreamResponse:
     """Find the model, note its use, ask it, and deliver what it says: all that most surfaces need."""
     note_call(request, call)
-    model = found(gateway.registry, call)
+    model = await found(gateway, call)
     question = call.request(model)
     gateway.shared.residency.touch(model.name, question.keep_alive_s)
     return await answer(request, gateway, model, question, encoder)

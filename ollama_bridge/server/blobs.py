@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Final
 
 import platformdirs
-from aiohttp import StreamReader, web
+from aiohttp import web
 
 from ollama_bridge.errors import BodyTooLarge, BridgeError, InvalidRequest
-from ollama_bridge.server.connection import BODY_TIMEOUT_S, ClientLeft, body_fault
+from ollama_bridge.server.connection import piece
 from ollama_bridge.surfaces.ollama_manage import blob_digest
 
 MAX_BLOB_BYTES: Final = 256 * 1024 * 1024
 MAX_ALL_BYTES: Final = 1024 * 1024 * 1024
 
-_PIECE_BYTES: Final = 1024 * 1024
 _UNFINISHED: Final = ".part"
 _MOST_UPLOADS: Final = 4
 _STALE_S: Final = 3600.0
@@ -98,17 +97,15 @@ class Blobs:
         digest = hashlib.sha256()
         total = 0
 
-        def take(piece: bytes) -> None:
-            digest.update(piece)
-            write(piece)
+        def take(found: bytes) -> None:
+            digest.update(found)
+            write(found)
 
-        while piece := await _piece(request.content):
-            total += len(piece)
+        while found := await piece(request):
+            total += len(found)
             if total > self._max_bytes:
                 raise self._too_large()
-            await asyncio.to_thread(take, piece)
-        if fault := body_fault(request):
-            raise InvalidRequest(fault)
+            await asyncio.to_thread(take, found)
         return digest.hexdigest()
 
     def _begin(self, folder: Path) -> tuple[int, str]:
@@ -144,22 +141,3 @@ def _files(folder: Path, pattern: str) -> Iterator[tuple[Path, os.stat_result]]:
     for path in folder.glob(pattern):
         with suppress(FileNotFoundError):
             yield path, path.stat()
-
-
-async def _piece(content: StreamReader) -> bytes:
-    """The next bytes of a body, many at once; none: it has ended.
-
-    Raises:
-        InvalidRequest: Nothing came for a long time.
-        ClientLeft: The rest will never come.
-    """
-    pieces = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            while len(pieces) < _PIECE_BYTES and (piece := await content.readany()):
-                pieces += piece
-    except TimeoutError:
-        raise InvalidRequest("the rest of the request body did not arrive in time", status=408) from None
-    except ConnectionError as exc:
-        raise ClientLeft from exc
-    return bytes(pieces)

@@ -22,7 +22,9 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 1000
 
 BODY_TIMEOUT_S: Final = 120.0
-"""Seconds for a request body to arrive as a whole."""
+"""Seconds for a request body to arrive as a whole, or for the next piece of one that is taken piece by piece."""
+
+_PIECE_BYTES: Final = 1024 * 1024
 
 log = structlog.get_logger(__name__)
 
@@ -167,12 +169,33 @@ async def read_body(request: web.Request) -> bytes:
         raise InvalidRequest("the request body did not arrive in time", status=408) from None
     except ConnectionError as exc:
         raise ClientLeft from exc
-    if fault := body_fault(request):
+    if fault := _body_fault(request):
         raise InvalidRequest(fault)
     return body
 
 
-def body_fault(request: web.Request) -> str:
+async def piece(request: web.Request) -> bytes:
+    """The next bytes of a body, many at once; none: it has ended.
+
+    Raises:
+        InvalidRequest: Nothing came for a long time (408), or it ended early (400).
+        ClientLeft: The rest will never come.
+    """
+    pieces = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            while len(pieces) < _PIECE_BYTES and (found := await request.content.readany()):
+                pieces += found
+    except TimeoutError:
+        raise InvalidRequest("the rest of the request body did not arrive in time", status=408) from None
+    except ConnectionError as exc:
+        raise ClientLeft from exc
+    if not pieces and (fault := _body_fault(request)):
+        raise InvalidRequest(fault)
+    return bytes(pieces)
+
+
+def _body_fault(request: web.Request) -> str:
     """In Go's words, why a body that has ended is incomplete; empty: it is not."""
     return request.protocol.fault_of(request.content) if isinstance(request.protocol, Connection) else ""
 

@@ -86,7 +86,7 @@ async def deliver(
         response = _Stream(headers=encoder.stream_headers)
         with _Pulse(request, response, encoder, heartbeat_s) as pulse:
             last = await _write_all(response, events, encoder, pulse)
-        with _leaving():
+        with leaving():
             await response.write_eof(last)
         await _finish(events)
         return response
@@ -107,7 +107,7 @@ async def _write_all(response: web.StreamResponse, events: Reply, encoder: Encod
             lines.extend(map(encoder.encode, burst))  # what was encoded before a bug stays
             if type(burst[-1]) is Finish:
                 break
-            with _leaving():
+            with leaving():
                 await response.write(b"".join(lines))
             pulse.moved()
             lines.clear()
@@ -161,7 +161,7 @@ class _Pulse:
     async def begin(self) -> None:
         """Send the headers, if they are not out yet."""
         if not await self.has_begun():
-            with _leaving():
+            with leaving():
                 await self._response.prepare(self._request)
         self.moved()
 
@@ -209,7 +209,7 @@ async def _read_rest(events: Reply) -> None:
 
 
 @contextmanager
-def _leaving() -> Iterator[None]:
+def leaving() -> Iterator[None]:
     """Around writing: what fails here is not to be taken for a backend's fault."""
     try:
         yield

@@ -3,18 +3,22 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 
 from ollama_bridge.chat import Embeddings
+from ollama_bridge.native import called
 from ollama_bridge.server.answering import Handlers, as_wished, decoded, found, introduce
 from ollama_bridge.server.connection import read_body
 from ollama_bridge.server.middleware import MODEL
+from ollama_bridge.server.relaying import passed_on
 from ollama_bridge.server.routing import Routes
 from ollama_bridge.server.v1 import read_v1_body
 from ollama_bridge.surfaces import converter, ollama, ollama_embed, openai_embeddings
 from ollama_bridge.surfaces.ollama_embed import NO_EMBEDDINGS, EmbedCall
+from ollama_bridge.surfaces.ollama_lines import renamed
 
 _MANY_NUMBERS: Final = 8_192
 """From here on vectors are written in a thread: each number takes half a microsecond."""
@@ -31,19 +35,19 @@ class EmbeddingHandlers(Handlers):
             "/v1/embeddings": {"POST": self.v1_embeddings},
         }
 
-    async def embed(self, request: web.Request) -> web.Response:
+    async def embed(self, request: web.Request) -> web.StreamResponse:
         """Vectors of unit length for one text or many."""
         arrived_ns = time.monotonic_ns()
         call = await decoded(ollama_embed.decode_embed, await read_body(request))
         reply = ollama_embed.EmbedReply(call, arrived_ns=arrived_ns)
         return await self._answer(request, call, reply, ollama.JSON)
 
-    async def embeddings(self, request: web.Request) -> web.Response:
+    async def embeddings(self, request: web.Request) -> web.StreamResponse:
         """One vector, of any length: the older route."""
         call = await decoded(ollama_embed.decode_embeddings, await read_body(request))
         return await self._answer(request, call, ollama_embed.embeddings_reply, ollama.JSON)
 
-    async def v1_embeddings(self, request: web.Request) -> web.Response:
+    async def v1_embeddings(self, request: web.Request) -> web.StreamResponse:
         """As `embed`, in OpenAI's dialect."""
         call = await decoded(openai_embeddings.decode_embeddings, await read_v1_body(request))
         reply = openai_embeddings.EmbeddingsReply(call)
@@ -55,12 +59,16 @@ class EmbeddingHandlers(Handlers):
         call: EmbedCall,
         reply: Callable[[Embeddings], bytes],
         content_type: str,
-    ) -> web.Response:
+    ) -> web.StreamResponse:
         """Find the model, note its use, ask it if there is a text, and write `reply`."""
         request[MODEL] = call.model
         gateway = self._current()
-        model = found(gateway.registry, call)
+        model = await found(gateway, call)
         question = call.request(model)
+        home = gateway.live.home(model)
+        if home and call.sent is not None and not call.inputs:  # it only loads the model, there
+            sent = {**call.sent, "model": called(call.model, model.target.model)}
+            return await passed_on(request, gateway, home, sent, shape=partial(renamed, model=call.model))
         gateway.shared.residency.touch(model.name, call.keep_alive_s)
         answer = NO_EMBEDDINGS
         if call.inputs:

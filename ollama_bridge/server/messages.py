@@ -34,7 +34,7 @@ class MessagesHandlers(Handlers):
         call = await decoded(surface.decode_count_tokens, await read_v1_body(request))
         note_call(request, call)
         gateway = self._current()
-        question = call.request(found(gateway.registry, call))
+        question = call.request(await found(gateway, call))
         with gateway.in_use():
             counted = await gateway.count(question)
         return web.Response(body=surface.count_tokens_body(counted), headers={"Content-Type": JSON})

@@ -27,20 +27,21 @@ class OpenAIHandlers(Handlers):
         }
 
     async def models(self, _: web.Request) -> web.Response:
-        """All models, from memory."""
-        return _json(openai.models_body(self._current().registry.models()))
+        """All models."""
+        registry = await self._current().refreshed()
+        return _json(openai.models_body(registry.models()))
 
     async def model(self, request: web.Request) -> web.Response:
-        """One model, from memory."""
+        """One model."""
         call = ShownCall(model=request.match_info["model"])
-        return _json(openai.model_body(found(self._current().registry, call), requested=call.model))
+        return _json(openai.model_body(await found(self._current(), call), requested=call.model))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """Answer a conversation."""
         call = await decoded(openai.decode_chat, await read_v1_body(request))
         encoder = openai.ChatEncoder(call.model, include_usage=call.include_usage)
         if call.debug:
-            return _json(encoder.debug(self._question(request, call)))
+            return _json(encoder.debug(await self._question(request, call)))
         return await answer_call(request, self._current(), call, encoder)
 
     async def completion(self, request: web.Request) -> web.StreamResponse:
@@ -49,9 +50,9 @@ class OpenAIHandlers(Handlers):
         echo = call.prompt if call.echo else ""
         encoder = openai.CompletionEncoder(call.model, include_usage=call.include_usage, echo=echo)
         if call.debug:
-            return _json(encoder.debug(self._question(request, call)))
+            return _json(encoder.debug(await self._question(request, call)))
         if call.load:
-            self._question(request, call)
+            await self._question(request, call)
             headers = encoder.stream_headers if call.stream else encoder.whole_headers
             return web.Response(body=encoder.load(stream=call.stream), headers=headers)
         return await answer_call(request, self._current(), call, encoder)
@@ -65,11 +66,13 @@ class OpenAIHandlers(Handlers):
             )
         raise ConverterError("audio inputs are not currently supported: no provider is asked to listen")
 
-    def _question(self, request: web.Request, call: openai.ChatCall | openai.CompletionCall) -> ChatRequest:
+    async def _question(
+        self, request: web.Request, call: openai.ChatCall | openai.CompletionCall
+    ) -> ChatRequest:
         """What would be asked, checked; the model counts as used."""
         note_call(request, call)
         gateway = self._current()
-        model = found(gateway.registry, call)
+        model = await found(gateway, call)
         question = call.request(model)
         gateway.shared.residency.touch(model.name)
         return question

@@ -38,7 +38,7 @@ class ResponsesHandlers(Handlers):
         if call.messages:
             return await answer_call(request, gateway, call, encoder)
         note_call(request, call)
-        model = found(gateway.registry, call)
+        model = await found(gateway, call)
         call.request(model)
         gateway.shared.residency.touch(model.name, None)
         return await deliver(request, _nothing(), encoder, stream=call.stream, heartbeat_s=0)

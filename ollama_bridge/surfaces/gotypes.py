@@ -196,7 +196,7 @@ class Struct:
             name = key
             go_type = self.fields.get(name)
             if go_type is None:
-                name = key.lower().replace("\u017f", "s")  # as Go folds; `lower` turns the Kelvin sign into k
+                name = _folded(key)
                 go_type = self.fields.get(name)
                 if go_type is None:
                     continue
@@ -213,6 +213,13 @@ class Struct:
         if first is not None:
             raise first
         return found
+
+    def spelled(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole object as it was sent, unknown fields too; known ones under their own names."""
+        return {
+            key if key in self.fields or (name := _folded(key)) not in self.fields else name: item
+            for key, item in value.items()
+        }
 
 
 class Itself:
@@ -306,7 +313,25 @@ def decode(body: bytes, struct: Struct) -> dict[str, Any]:
     Raises:
         InvalidRequest: In Go's words.
     """
+    return _decoded(gojson.parse(body), body, struct)
+
+
+def decode_whole(body: bytes, struct: Struct) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As `decode`, and the same with all that `struct` does not know, for who does.
+
+    Raises:
+        InvalidRequest: In Go's words.
+    """
     value = gojson.parse(body)
+    return _decoded(value, body, struct), struct.spelled(value or {})
+
+
+def _folded(key: str) -> str:
+    """As Go folds; `lower` turns the Kelvin sign into k."""
+    return key.lower().replace("\u017f", "s")
+
+
+def _decoded(value: Any, body: bytes, struct: Struct) -> dict[str, Any]:
     try:
         return {} if value is None else struct.read(value)
     except Mismatch as mismatch:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, assert_never
 
 from ollama_bridge.errors import BridgeError
-from ollama_bridge.events import Event, Finish, FinishReason, TextDelta, ThinkingDelta, ToolCall, Usage
+from ollama_bridge.events import Aside, Event, Finish, FinishReason, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.converter import JSON, UNCACHED_SSE, ended
 from ollama_bridge.surfaces.said import whole
@@ -100,6 +100,8 @@ class MessagesEncoder:
                     **_answered_by(event),
                 }
                 return self._begin() + self._close() + _event(b"message_delta", delta) + _END
+            case Aside():
+                return b""
             case _:
                 assert_never(event)
 

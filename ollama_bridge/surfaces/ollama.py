@@ -49,7 +49,10 @@ __all__ = [
 def content_type_of_error(exc: BridgeError, stream: bool) -> str:
     """What an answer that failed before its first line is called.
 
-    Ollama prepares a stream before it asks its runner, and so loses the charset if the runner then fails.
+    Ollama prepares a stream before it asks its runner, and so loses the charset if the runner then fails. A real one's
+    own error is called what that one calls it.
     """
+    if isinstance(exc, UpstreamError) and exc.told is not None and exc.told.content_type:
+        return exc.told.content_type
     late = isinstance(exc, UpstreamError | InvalidFormat)
     return "application/json" if stream and late else JSON

@@ -24,6 +24,7 @@ from ollama_bridge.chat import Capability, ChatRequest, Image, Infill, Message, 
 from ollama_bridge.errors import InvalidRequest
 from ollama_bridge.events import ToolCall
 from ollama_bridge.infill import recognise
+from ollama_bridge.native import Native
 from ollama_bridge.presets import Preset, primed
 from ollama_bridge.surfaces.calls import (
     ROLES,
@@ -33,7 +34,7 @@ from ollama_bridge.surfaces.calls import (
     read_top_logprobs,
     refuse_endless,
 )
-from ollama_bridge.surfaces.gotypes import decode
+from ollama_bridge.surfaces.gotypes import decode_whole
 from ollama_bridge.surfaces.ollama_context import unpack
 from ollama_bridge.surfaces.ollama_options import read_format, read_options
 from ollama_bridge.surfaces.ollama_structs import CHAT, GENERATE, SHOW
@@ -51,6 +52,7 @@ class Call(NamedCall):
         top_logprobs: 0 to 20.
         format_sent: Not validated before `request`.
         options_sent: Not validated before `request`.
+        sent: All of it, with what nobody here knows.
     """
 
     stream: bool = True
@@ -62,8 +64,9 @@ class Call(NamedCall):
     top_logprobs: int = 0
     format_sent: Any = field(default=None, repr=False)
     options_sent: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    sent: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    verb: ClassVar[str]
+    verb: ClassVar[Literal["chat", "generate"]]
 
     def _request(
         self,
@@ -75,11 +78,15 @@ class Call(NamedCall):
         infill: Infill | None = None,
         begins: bool = True,
     ) -> ChatRequest:
-        """Check in the order of a real server: thinking, other abilities, options, format."""
+        """Check in the order of a real server: thinking, other abilities, options, format.
+
+        What a real Ollama's model is able to do, that one itself will say.
+        """
         options: Mapping[str, Any] = {}
         wanted = None
         if self.load != "unload":  # which asks nothing of the model
-            check_abilities(model, *needs, named=self.model, verb=self.verb, think=self.think)
+            if model.resident is None:
+                check_abilities(model, *needs, named=self.model, verb=self.verb, think=self.think)
             options = read_options(self.options_sent)
         if self.load is None and not self.debug:
             wanted = read_format(self.format_sent)
@@ -96,6 +103,10 @@ class Call(NamedCall):
             top_logprobs=self.top_logprobs,
             infill=infill,
             target=model.target,
+            # A `context` of ours, by which it may go on, says nothing to anybody else.
+            native=Native(self.verb, self.sent, (messages, tools, wanted, self.think, infill), options)
+            if begins
+            else None,
         )
         return primed(request, preset, begins=begins)
 
@@ -107,7 +118,7 @@ class ChatCall(Call):
     messages: tuple[Message, ...] = field(default=(), repr=False)
     tools: tuple[Tool, ...] = field(default=(), repr=False)
 
-    verb: ClassVar[str] = "chat"
+    verb: ClassVar[Literal["chat", "generate"]] = "chat"
 
     def request(self, model: Model) -> ChatRequest:
         """The question to `model`; also for a load, where only the checks matter.
@@ -139,7 +150,7 @@ class GenerateCall(Call):
     raw: bool = False
     images: tuple[Image, ...] = field(default=(), repr=False)
 
-    verb: ClassVar[str] = "generate"
+    verb: ClassVar[Literal["chat", "generate"]] = "generate"
     needs_name: ClassVar[bool] = False
 
     def request(self, model: Model) -> ChatRequest:
@@ -148,10 +159,11 @@ class GenerateCall(Call):
             raise InvalidRequest("raw mode does not support template, system, or context")
         needs: tuple[Capability, ...] = ("insert",) if self.suffix else ()
         preset = Preset(options=model.preset.options) if self.raw else model.preset
-        if self.template:
+        if self.template and model.resident is None:
             preset = replace(preset, template=self.template)
+        begins = not self.remembered
         if gap := self._gap(model):
-            return self._request(model, (), (), *needs, preset=preset, infill=gap)
+            return self._request(model, (), (), *needs, preset=preset, infill=gap, begins=begins)
         if not self.prompt:
             return self._request(model, (), (), *needs, preset=preset)
         prompt = Message("user", self.prompt, images=self.images)
@@ -159,7 +171,7 @@ class GenerateCall(Call):
         is_new = self.system and Message("system", self.system) not in self.remembered
         system = (Message("system", self.system),) if is_new else ()
         messages = (*self.remembered, *system, prompt)
-        return self._request(model, messages, (), *needs, preset=preset, begins=not self.remembered)
+        return self._request(model, messages, (), *needs, preset=preset, begins=begins)
 
     def _gap(self, model: Model) -> Infill | None:
         """What is to be filled, if anything, and if the model says it can."""
@@ -175,12 +187,12 @@ class ShowCall(ShownCall):
     """One POST /api/show, whose `model` may be called `name`.
 
     Args:
-        verbose: Whether long arrays are wanted.
         system: Replaces the system prompt in the answer.
+        sent: All of it, with what nobody here knows.
     """
 
-    verbose: bool = False
     system: str = field(default="", repr=False)
+    sent: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def decode_chat(body: bytes) -> ChatCall:
@@ -189,10 +201,11 @@ def decode_chat(body: bytes) -> ChatCall:
     Raises:
         InvalidRequest: 400, in Ollama's words.
     """
-    sent = decode(body, CHAT)
+    sent, whole = decode_whole(body, CHAT)
     messages = sent.get("messages", [])
     return ChatCall(
         **_common(sent),
+        sent=whole,
         load=_load(sent, asks=bool(messages)),
         messages=tuple(map(_message, messages)),
         tools=tuple(_tool(tool["function"]) for tool in sent.get("tools", ()) if _is_named(tool)),
@@ -205,10 +218,11 @@ def decode_generate(body: bytes) -> GenerateCall:
     Raises:
         InvalidRequest: 400, in Ollama's words.
     """
-    sent = decode(body, GENERATE)
+    sent, whole = decode_whole(body, GENERATE)
     context = sent.get("context", ())
     return GenerateCall(
         **_common(sent),
+        sent=whole,
         load=_load(sent, asks=bool(sent.get("prompt"))),
         prompt=sent.get("prompt", ""),
         suffix=sent.get("suffix", ""),
@@ -227,11 +241,9 @@ def decode_show(body: bytes) -> ShowCall:
     Raises:
         InvalidRequest: 400, in Ollama's words.
     """
-    sent = decode(body, SHOW)
+    sent, whole = decode_whole(body, SHOW)
     return ShowCall(
-        model=sent.get("model") or sent.get("name", ""),
-        verbose=sent.get("verbose", False),
-        system=sent.get("system", ""),
+        model=sent.get("model") or sent.get("name", ""), system=sent.get("system", ""), sent=whole
     )
 
 

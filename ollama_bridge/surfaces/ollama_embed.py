@@ -7,14 +7,15 @@ that can do. A call without a text only loads the model: nobody is asked, and it
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 from ollama_bridge.catalog import Model
 from ollama_bridge.chat import Embeddings, EmbedRequest
 from ollama_bridge.errors import InvalidRequest, ModelNotFound
+from ollama_bridge.native import Native
 from ollama_bridge.surfaces import gojson, vectors
 from ollama_bridge.surfaces.calls import NamedCall, refuse_endless
-from ollama_bridge.surfaces.gotypes import decode
+from ollama_bridge.surfaces.gotypes import decode_whole
 from ollama_bridge.surfaces.ollama_options import read_options
 from ollama_bridge.surfaces.ollama_structs import EMBED, EMBEDDINGS
 
@@ -42,6 +43,7 @@ class EmbedCall(NamedCall):
         truncate: Whether a text that is too long may be cut.
         keep_alive_s: Seconds; negative: forever; None: not said.
         options_sent: Not validated before `request`.
+        sent: All of it, with what nobody here knows; None: it did not come in Ollama's own words.
     """
 
     inputs: tuple[str, ...] = field(default=(), repr=False)
@@ -49,8 +51,10 @@ class EmbedCall(NamedCall):
     truncate: bool = True
     keep_alive_s: float | None = None
     options_sent: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    sent: Mapping[str, Any] | None = field(default=None, repr=False)
 
     needs_name: ClassVar[bool] = False
+    route: ClassVar[Literal["embed", "embeddings"]] = "embed"
 
     def not_found(self) -> ModelNotFound:
         """What to raise when there is no such model: an empty name is looked up by nobody."""
@@ -63,7 +67,7 @@ class EmbedCall(NamedCall):
             InvalidRequest: The model does not embed (400); an option is wrong (500).
         """
         options = read_options(self.options_sent)
-        if self.inputs and "embedding" not in model.capabilities:
+        if self.inputs and "embedding" not in model.capabilities and model.resident is None:
             raise InvalidRequest(
                 f"{gojson.quote(self.model)} does not support embeddings: ask a model that is listed with the "
                 "capability `embedding`"
@@ -76,6 +80,7 @@ class EmbedCall(NamedCall):
             options={**model.preset.options, **options},
             keep_alive_s=self.keep_alive_s,
             target=model.target,
+            native=Native(self.route, self.sent, options=options) if self.sent is not None else None,
         )
 
 
@@ -85,6 +90,7 @@ class EmbeddingsCall(EmbedCall):
     __slots__ = ()
 
     needs_name: ClassVar[bool] = True
+    route: ClassVar[Literal["embed", "embeddings"]] = "embeddings"
 
 
 def decode_embed(body: bytes) -> EmbedCall:
@@ -93,9 +99,10 @@ def decode_embed(body: bytes) -> EmbedCall:
     Raises:
         InvalidRequest: 400, in Ollama's words.
     """
-    sent = decode(body, EMBED)
+    sent, whole = decode_whole(body, EMBED)
     return EmbedCall(
         **_common(sent),
+        sent=whole,
         inputs=read_input(sent.get("input")),
         dimensions=read_dimensions(sent),
         truncate=sent.get("truncate", True),
@@ -108,8 +115,8 @@ def decode_embeddings(body: bytes) -> EmbedCall:
     Raises:
         InvalidRequest: 400, in Ollama's words.
     """
-    sent = decode(body, EMBEDDINGS)
-    return EmbeddingsCall(**_common(sent), inputs=read_input(sent.get("prompt")))
+    sent, whole = decode_whole(body, EMBEDDINGS)
+    return EmbeddingsCall(**_common(sent), sent=whole, inputs=read_input(sent.get("prompt")))
 
 
 def _common(sent: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,9 +173,13 @@ class EmbedReply:
     def __call__(self, answer: Embeddings) -> bytes:
         """Unit vectors in float32; no number is zero, for Go would leave it out, and clients would fail.
 
+        What a real Ollama said is shown as it said it.
+
         Raises:
             InvalidRequest: A vector cannot be scaled.
         """
+        if answer.native is not None:
+            return gojson.dump({**answer.native, "model": self._call.model})
         width = self._call.dimensions
         written = b",".join([vectors.numbers(vectors.unit(vector, width)) for vector in answer.vectors])
         return b'{"model":%b,"embeddings":[%b]%b}' % (
@@ -187,5 +198,7 @@ class EmbedReply:
 
 def embeddings_reply(answer: Embeddings) -> bytes:
     """The reply of /api/embeddings: one vector, as the provider gave it, or none."""
+    if answer.native is not None:
+        return gojson.dump(answer.native)
     vector = next(iter(answer.vectors), ())
     return b'{"embedding":%b}' % vectors.doubles(vector)

@@ -21,11 +21,12 @@ from typing import ClassVar, Final, assert_never
 import orjson
 
 from ollama_bridge.chat import Message
-from ollama_bridge.errors import BridgeError
-from ollama_bridge.events import Event, Finish, TextDelta, ThinkingDelta, ToolCall, Usage
+from ollama_bridge.errors import BridgeError, UpstreamError
+from ollama_bridge.events import Event, Finish, Line, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_bridge.surfaces import gojson
 from ollama_bridge.surfaces.gojson import dump_text
 from ollama_bridge.surfaces.ollama_context import pack
+from ollama_bridge.surfaces.ollama_lines import folded
 from ollama_bridge.surfaces.said import NOTHING, Said, answered_by, fold, logprobs, whole
 
 NDJSON: Final = "application/x-ndjson"
@@ -91,7 +92,9 @@ class _Encoder(ABC):
         self._stamped_ns = 0
         self._second_ns = 0
         self._head = b""
-        self._before_time = b'{"model":%b,"created_at":"' % gojson.dump(model)
+        self._model = model
+        self._before_rest = b'{"model":%b' % gojson.dump(model)
+        self._before_time = self._before_rest + b',"created_at":"'
         self._first_ns = 0
         self._pieces = 0
         self._calls = 0
@@ -100,8 +103,10 @@ class _Encoder(ABC):
         self._asked_ns = clock_ns()
 
     def encode(self, event: Event) -> bytes:
-        """One line, with its newline."""
+        """One line, with its newline; nothing if a later event comes with the line of a real Ollama."""
         now_ns = self._mark()
+        if event.line is not None:
+            return self._as_sent(event.line, event)
         if type(event) is TextDelta and not event.logprobs:  # nearly always
             return b"".join((self._stamp(now_ns), self._before_text, dump_text(event.text), self._after_text))
         match event:
@@ -136,6 +141,8 @@ class _Encoder(ABC):
         for event in events:
             self.add(event)
         said, finish = whole(self._folded)
+        if finish.line is not None and all(event.line is not None for event in said):
+            return self._folded_lines(finish)
         return self._last(fold(said), finish, self._clock_ns())
 
     def heartbeat(self) -> bytes:
@@ -146,6 +153,21 @@ class _Encoder(ABC):
     def error(self, exc: BridgeError) -> bytes:
         """The line that ends a stream which has already begun."""
         return error_body(exc) + b"\n"
+
+    def _as_sent(self, line: Line, event: Event) -> bytes:
+        if not line.rest:
+            return b""
+        answered = answered_by(event) if type(event) is Finish else b""
+        rest = line.rest if not answered else line.rest[:-2] + answered + line.rest[-2:]
+        return self._before_rest + rest
+
+    def _folded_lines(self, finish: Finish) -> bytes:
+        """All lines of a real Ollama in one, as it folds them itself; of what nobody here knows the last one counts."""
+        lines = (event.line.rest for event in self._folded if event.line is not None and event.line.rest)
+        one = folded(orjson.loads(b'{"model":""' + rest) for rest in lines)
+        return gojson.dump(
+            {**one, "model": self._model, **({"answered_by": by} if (by := finish.answered_by) else {})}
+        )
 
     @abstractmethod
     def _last(self, said: Said, finish: Finish, now_ns: int) -> bytes:
@@ -281,7 +303,9 @@ class GenerateEncoder(_Encoder):
 
 
 def error_body(exc: BridgeError) -> bytes:
-    """The body of an answer that failed before it began."""
+    """The body of an answer that failed before it began; a real Ollama's own, if it was asked in its own words."""
+    if isinstance(exc, UpstreamError) and exc.told is not None:
+        return exc.told.body
     return gojson.dump({"error": str(exc)})
 
 

@@ -16,7 +16,7 @@ from ollama_bridge.catalog import Model
 from ollama_bridge.errors import BridgeError, InvalidRequest
 from ollama_bridge.names import InvalidName, parse_name
 from ollama_bridge.surfaces import gojson
-from ollama_bridge.surfaces.gotypes import decode
+from ollama_bridge.surfaces.gotypes import decode_whole
 from ollama_bridge.surfaces.ollama_models import size
 from ollama_bridge.surfaces.ollama_options import read_options
 from ollama_bridge.surfaces.ollama_structs import COPY, CREATE, DELETE, PULL, PUSH
@@ -29,6 +29,8 @@ MAX_MADE_BYTES: Final = 128 * 1024
 """Most of what one model of one's own may add: it is read again with every change of the configuration."""
 
 _ROLES: Final = {"system": "system", "developer": "system", "assistant": "assistant"}
+_FILES: Final = ("files", "adapters", "draft_files")
+_WEIGHTS: Final = ("remote_host", "quantize", "quantization", "draft_quantize")
 _LONGEST_KEY: Final = 100
 _DIGEST: Final = re.compile(r"sha256[:-]([0-9a-fA-F]{64})")
 
@@ -40,10 +42,12 @@ class VerbCall:
     Args:
         model: As sent, in `model` or else in `name`.
         stream: Whether progress is a stream, as it is unless the client says false.
+        sent: All of it but the name, with what nobody here knows.
     """
 
     model: str
     stream: bool = True
+    sent: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def check_pull(self) -> None:
         """InvalidRequest, in the words of /api/pull, if the name is none."""
@@ -63,10 +67,11 @@ class VerbCall:
 
 @dataclass(frozen=True, slots=True)
 class CopyCall:
-    """One POST /api/copy."""
+    """One POST /api/copy; `sent` is all of it, with what nobody here knows."""
 
     source: str
     destination: str
+    sent: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def check(self) -> None:
         """InvalidRequest, in the words of /api/copy, if one of the names is none."""
@@ -91,12 +96,25 @@ class CreateCall:
     Args:
         model: The name of the model to be, as sent.
         stream: Whether progress is a stream.
-        sent: The other fields, not judged before `made`.
+        fields: The other fields, not judged before `made`.
+        sent: All of it but the name, with what nobody here knows.
     """
 
     model: str
     stream: bool
-    sent: Mapping[str, Any] = field(repr=False)
+    fields: Mapping[str, Any] = field(repr=False)
+    sent: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def parent(self) -> str:
+        """The model it is to be made from; empty: from none."""
+        parent: str = self.fields.get("from", "")
+        return parent
+
+    @property
+    def wants_weights(self) -> bool:
+        """Whether it is to be made of what only a real Ollama has: files, or weights that it writes anew."""
+        return any(self.fields.get(key) for key in (*_FILES, *_WEIGHTS))
 
     def check(self) -> None:
         """InvalidRequest if the name is none."""
@@ -109,21 +127,21 @@ class CreateCall:
             InvalidRequest: 400; no model can be made of this.
         """
         refuse_cloud(self.model)
-        for key in ("files", "adapters", "draft_files"):
-            if self.sent.get(key):
+        for key in _FILES:
+            if self.fields.get(key):
                 raise InvalidRequest(
                     f"'{key}': no model can be made from files here, for the answers come from providers; "
                     "begin the Modelfile with FROM and the name of a model that /api/tags lists"
                 )
-        for key in ("remote_host", "quantize", "quantization", "draft_quantize"):
-            if self.sent.get(key):
+        for key in _WEIGHTS:
+            if self.fields.get(key):
                 raise InvalidRequest(f"'{key}' means nothing here: the answers come from providers")
-        parent = self.sent.get("from", "")
+        parent = self.parent
         if not parent:
             raise InvalidRequest("neither 'from' or 'files' was specified")
         _check_name(parent, f"'from': {gojson.quote(parent)} is no model name; files cannot be used here")
         refuse_cloud(parent)
-        return parent, _said(self.sent)
+        return parent, _said(self.fields)
 
 
 def decode_pull(body: bytes) -> VerbCall:
@@ -132,29 +150,30 @@ def decode_pull(body: bytes) -> VerbCall:
     Raises:
         InvalidRequest: 400, in Ollama's words; as all of these do.
     """
-    return _verb(decode(body, PULL))
+    return _verb(*decode_whole(body, PULL))
 
 
 def decode_push(body: bytes) -> VerbCall:
     """Read the body of POST /api/push."""
-    return _verb(decode(body, PUSH))
+    return _verb(*decode_whole(body, PUSH))
 
 
 def decode_delete(body: bytes) -> VerbCall:
     """Read the body of DELETE /api/delete."""
-    return _verb(decode(body, DELETE))
+    return _verb(*decode_whole(body, DELETE))
 
 
 def decode_copy(body: bytes) -> CopyCall:
     """Read the body of POST /api/copy."""
-    sent = decode(body, COPY)
-    return CopyCall(sent.get("source", ""), sent.get("destination", ""))
+    sent, whole = decode_whole(body, COPY)
+    return CopyCall(sent.get("source", ""), sent.get("destination", ""), whole)
 
 
 def decode_create(body: bytes) -> CreateCall:
     """Read the body of POST /api/create."""
-    sent = decode(body, CREATE)
-    return CreateCall(sent.get("model") or sent.get("name", ""), sent.get("stream", True), sent)
+    sent, whole = decode_whole(body, CREATE)
+    call = _verb(sent, whole)
+    return CreateCall(call.model, call.stream, sent, call.sent)
 
 
 def pulled(model: Model) -> list[bytes]:
@@ -228,10 +247,15 @@ def recommendations_body(models: Iterable[Model]) -> bytes:
     return gojson.dump({"recommendations": shown})
 
 
+def is_cloud(name: str) -> bool:
+    """Whether clients take the name for one of ollama.com's."""
+    tag = parse_name(name).tag.lower()
+    return tag == "cloud" or tag.endswith("-cloud")
+
+
 def refuse_cloud(name: str) -> None:
     """InvalidRequest if clients would take the name for one of ollama.com's."""
-    tag = parse_name(name).tag.lower()
-    if tag == "cloud" or tag.endswith("-cloud"):
+    if is_cloud(name):
         raise InvalidRequest(
             f"'{name}' is a name of ollama.com's cloud, which this bridge does not reach; choose a name "
             "without ':cloud' and '-cloud'"
@@ -243,8 +267,9 @@ def _layer(model: Model) -> str:
     return hashlib.sha256(f"{model.target.provider}/{model.target.model}".encode()).hexdigest()
 
 
-def _verb(sent: Mapping[str, Any]) -> VerbCall:
-    return VerbCall(sent.get("model") or sent.get("name", ""), sent.get("stream", True))
+def _verb(sent: Mapping[str, Any], whole: Mapping[str, Any]) -> VerbCall:
+    nameless = {key: value for key, value in whole.items() if key not in {"model", "name"}}
+    return VerbCall(sent.get("model") or sent.get("name", ""), sent.get("stream", True), nameless)
 
 
 def _said(sent: Mapping[str, Any]) -> dict[str, Any]:

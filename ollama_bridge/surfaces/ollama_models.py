@@ -12,7 +12,10 @@ clients, all strings and never null:
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from heapq import merge
 from typing import Any, Final
+
+import orjson
 
 from ollama_bridge.catalog import Model
 from ollama_bridge.registry import Loaded
@@ -21,6 +24,7 @@ from ollama_bridge.surfaces import gojson
 VERSION: Final = "0.33.0"
 """The Ollama that we are. Plain numbers: VS Code compares them, and wants at least 0.6.4."""
 
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 _COPILOT: Final = "GitHubCopilotChat/"
 _LICENSE: Final = "Answered by the provider's own service, under the provider's terms."
 _UNKNOWN: Final = "unknown"  # Ollama's own word, where a GGUF file does not say its quantization
@@ -100,16 +104,67 @@ def _model_info(model: Model, basename: str) -> dict[str, Any]:
     return dict(sorted(info.items()))
 
 
-def ps_body(models: Iterable[Model], loaded: Sequence[Loaded]) -> bytes:
-    """The body of /api/ps.
+def amended(model: Model, *, requested: str, user_agent: str) -> Callable[[bytes], bytes] | None:
+    """What changes a real Ollama's own body of /api/show; None: it is shown as it is.
+
+    Args:
+        model: Which; what the configuration says of it goes before what that one says.
+        requested: As for `show_body`.
+        user_agent: As for `show_body`.
+    """
+    config = model.config
+    for_copilot = user_agent.startswith(_COPILOT)
+    if not (for_copilot or config.capabilities is not None or config.context_length or config.system):
+        return None
+
+    def amend(body: bytes) -> bytes:
+        shown = orjson.loads(body)
+        info = shown.setdefault("model_info", {})
+        if for_copilot:
+            info["general.basename"] = requested
+        if config.context_length:
+            info[f"{info.get('general.architecture')}.context_length"] = config.context_length
+        if config.capabilities is not None:
+            shown["capabilities"] = model.capabilities
+        if config.system:
+            shown["system"] = config.system
+        return gojson.dump(shown)
+
+    return amend
+
+
+def ps_body(
+    models: Iterable[Model],
+    loaded: Sequence[Loaded],
+    running: Iterable[tuple[Model, Mapping[str, Any]]] = (),
+) -> bytes:
+    """The body of /api/ps, what is kept longest first.
 
     Args:
         models: All that are offered; what is loaded and no longer offered is left out.
-        loaded: As `Residency.loaded` has it, the longest first.
+        loaded: As `Residency.loaded` has it; a real Ollama says itself what it has loaded.
+        running: The models of real Ollamas, each with its place in that one's own list.
     """
-    by_name = {model.name: model for model in models}
-    shown = [_process(by_name[one.name], one.expires_at) for one in loaded if one.name in by_name]
-    return gojson.dump({"models": shown})
+    by_name = {model.name: model for model in models if model.resident is None}
+    rows = [
+        (one.expires_at, _process(by_name[one.name], one.expires_at)) for one in loaded if one.name in by_name
+    ]
+    there = [
+        (moment(row.get("expires_at")) or _LONG_AGO, {**row, "name": model.name, "model": model.name})
+        for model, row in running
+    ]
+    if rows and there:  # each alone is in order, be it that of an older Ollama
+        there.sort(key=lambda row: row[0], reverse=True)
+        rows = list(merge(rows, there, key=lambda row: row[0], reverse=True))
+    return gojson.dump({"models": [shown for _, shown in rows or there]})
+
+
+def moment(said: Any) -> datetime | None:
+    """A time as a real Ollama writes it, in UTC; None: it is none."""
+    try:
+        return datetime.fromisoformat(said).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def rfc3339(moment: datetime) -> str:
@@ -119,6 +174,8 @@ def rfc3339(moment: datetime) -> str:
 
 
 def _tag(model: Model) -> dict[str, Any]:
+    if model.resident is not None and model.resident.entry is not None:
+        return _own_tag(model, model.resident.entry)
     tag: dict[str, Any] = {
         "name": model.name,
         "model": model.name,
@@ -132,6 +189,17 @@ def _tag(model: Model) -> dict[str, Any]:
         },
     }
     if model.capabilities:
+        tag["capabilities"] = model.capabilities
+    return tag
+
+
+def _own_tag(model: Model, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """As the real Ollama that has it shows it, but for what the configuration says."""
+    tag = {**entry, "name": model.name, "model": model.name}
+    config, details = model.config, entry.get("details")
+    if config.context_length and isinstance(details, dict):
+        tag["details"] = {**details, "context_length": config.context_length}
+    if config.capabilities is not None:
         tag["capabilities"] = model.capabilities
     return tag
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, assert_never
 from ollama_bridge.chat import ChatRequest
 from ollama_bridge.errors import BridgeError
 from ollama_bridge.events import (
+    Aside,
     Event,
     Finish,
     FinishReason,
@@ -162,6 +163,8 @@ class ChatEncoder(_Encoder):
                 return self._chunk(b'"content":"","tool_calls":[', call, b"]")
             case Finish():
                 return self._last(event)
+            case Aside():
+                return b""
             case _:
                 assert_never(event)
 
@@ -244,6 +247,8 @@ class CompletionEncoder(_Encoder):
                 return self.heartbeat()
             case Finish():
                 return self._last(self._reasons[event.reason], _usage(event.usage), answered_by(event))
+            case Aside():
+                return b""
             case _:
                 assert_never(event)
 

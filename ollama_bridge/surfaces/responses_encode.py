@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, Literal, assert_never
 import orjson
 
 from ollama_bridge.errors import BridgeError, RequestError, UpstreamBusy, UpstreamRejected
-from ollama_bridge.events import Event, Finish, FinishReason, TextDelta, ThinkingDelta, ToolCall, Usage
+from ollama_bridge.events import Aside, Event, Finish, FinishReason, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_bridge.surfaces import gojson, said
 from ollama_bridge.surfaces.converter import JSON, UNCACHED_SSE
 from ollama_bridge.surfaces.responses_items import (
@@ -86,6 +86,8 @@ class ResponsesEncoder:
                 return begun + self._close("completed") + self._call(event)
             case Finish():
                 return begun + self._end(event)
+            case Aside():
+                return begun
             case _:
                 assert_never(event)
 

@@ -67,7 +67,9 @@ def logprobs(tokens: Sequence[TokenLogprob]) -> bytes:
 
 def number(logprob: float) -> int | float:
     """A log probability as Go writes it: finite, and -1 rather than -1.0."""
-    finite = logprob if math.isfinite(logprob) else LOWEST_LOGPROB
+    finite = (
+        float(logprob) if math.isfinite(logprob) else LOWEST_LOGPROB
+    )  # who wrote -1 gave us a whole number
     return int(finite) if finite.is_integer() else finite
 
 
