@@ -29,6 +29,7 @@ from ollama_bridge.catalog_data import (
 from ollama_bridge.chat import Capability, Message, Target
 from ollama_bridge.facts import Facts
 from ollama_bridge.names import normalise_name
+from ollama_bridge.native import Resident
 from ollama_bridge.presets import NOTHING_ADDED, Preset
 
 __all__ = [
@@ -39,7 +40,6 @@ __all__ = [
     "Facts",
     "Model",
     "ModelConfig",
-    "Resident",
     "catalogue_models",
     "complete",
     "facts_for",
@@ -146,21 +146,6 @@ class ModelConfig(BaseModel):
     messages: tuple[FirstMessage, ...] = ()
     template: str = Field("", repr=False)
     license: str = Field("", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """What makes a model one of a real Ollama's.
-
-    Args:
-        entry: What that one's own list says of it; None: it is not in it, or that one does not answer.
-        is_own: Whether the configuration names it; else it is there as long as it is in the list.
-        is_listed: Whether lists show it; one that is not answers all the same, or its Ollama says why not.
-    """
-
-    entry: Mapping[str, Any] | None = None
-    is_own: bool = True
-    is_listed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
