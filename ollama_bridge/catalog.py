@@ -33,6 +33,7 @@ from ollama_bridge.chat import Capability, Message, Rules, Target
 from ollama_bridge.facts import Facts, Listed
 from ollama_bridge.modelconfig import ModelConfig
 from ollama_bridge.names import fitted, normalise_name
+from ollama_bridge.native import Resident
 from ollama_bridge.presets import NOTHING_ADDED, Preset
 from ollama_bridge.truth import ASSUMED, OPERATOR, Sources, known_of
 
@@ -44,7 +45,6 @@ __all__ = [
     "Facts",
     "Model",
     "ModelConfig",
-    "Resident",
     "catalogue_models",
     "complete",
     "facts_for",
@@ -74,21 +74,6 @@ _CAPABILITY_ORDER: Final[tuple[Capability, ...]] = (
 )
 _DATE: Final = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$")
 _AFTER_LETTERS: Final = re.compile(r"[^a-z].*")
-
-
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """What makes a model one of a real Ollama's.
-
-    Args:
-        entry: What that one's own list says of it; None: it is not in it, or that one does not answer.
-        is_own: Whether the configuration names it; else it is there as long as it is in the list.
-        is_listed: Whether lists show it; one that is not answers all the same, or its Ollama says why not.
-    """
-
-    entry: Mapping[str, Any] | None = None
-    is_own: bool = True
-    is_listed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from ollama_bridge.catalog import CATALOGUE_DATE, Model, ModelConfig, Resident, complete
+from ollama_bridge.catalog import CATALOGUE_DATE, Model, ModelConfig, complete
 from ollama_bridge.lineage import key_of
+from ollama_bridge.native import Resident
 from ollama_bridge.roster import Known, Roster
 from ollama_bridge.surfaces.ollama_models import moment
 

@@ -68,6 +68,21 @@ class Relay(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """What makes a model one of a real Ollama's.
+
+    Args:
+        entry: What that one's own list says of it; None: it is not in it, or that one does not answer.
+        is_own: Whether the configuration names it; else it is there as long as it is in the list.
+        is_listed: Whether lists show it; one that is not answers all the same, or its Ollama says why not.
+    """
+
+    entry: Mapping[str, Any] | None = None
+    is_own: bool = True
+    is_listed: bool = True
+
+
 def called(asked: str, known: str) -> str:
     """What to call a model when a real Ollama is asked: as the client does, for errors and answers repeat it.
 

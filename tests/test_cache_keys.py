@@ -114,6 +114,7 @@ COUNTS = {
         "dimensions": range(1),
         "continues": True,  # these two change prices and joints only, and no configuration changes them in passing
         "cached_from": 1,
+        "short_ids": True,
         "repairs": (Repair("temperature"),),
     },
 }

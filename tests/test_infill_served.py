@@ -380,15 +380,15 @@ def ndjson(*lines):
 
 
 @pytest.mark.parametrize(
-    ("body", "sent"),
+    "body",
     [
-        ({"prompt": PREFIX, "suffix": SUFFIX}, {"prompt": PREFIX, "suffix": SUFFIX}),
-        (CLIENTS["Zed"], {"prompt": PREFIX, "suffix": SUFFIX, "options": CLIENTS["Zed"]["options"]}),
-        ({"prompt": f"<fim_prefix>{PREFIX}<fim_suffix><fim_middle>"}, {"prompt": PREFIX, "raw": True}),
+        {"prompt": PREFIX, "suffix": SUFFIX},
+        CLIENTS["Zed"],
+        {"prompt": f"<fim_prefix>{PREFIX}<fim_suffix><fim_middle>"},
     ],
 )
-async def test_a_real_ollama_gets_prefix_and_suffix(body, sent):
-    """On its own route, where it knows its models' markers; without a suffix it is to go on, not to chat."""
+async def test_a_real_ollama_gets_the_gap_as_it_came(body):
+    """On its own route: what a client of Ollama's asks, suffix or markers, is what that one is asked."""
     said = ndjson(
         {"response": "return a", "done": False},
         {"response": " + b", "done": False},
@@ -400,7 +400,21 @@ async def test_a_real_ollama_gets_prefix_and_suffix(body, sent):
         [seen] = upstream.requests
     assert text == MIDDLE
     assert last["eval_count"] == 4
-    assert (seen.path, seen.json) == ("/api/generate", {"model": "qwen2.5-coder:7b", "stream": True, **sent})
+    asked = {**body, "model": "qwen2.5-coder:7b", "stream": True}
+    assert (seen.path, seen.json) == ("/api/generate", asked)
+
+
+async def test_a_gap_in_openais_dialect_becomes_prefix_and_suffix():
+    """There a real Ollama knows its models' markers."""
+    said = ndjson({"response": MIDDLE, "done": True, "done_reason": "stop", "eval_count": 4})
+    async with Upstream() as upstream, running(den(upstream.url)) as daemon:
+        upstream.reply(said, headers={"content-type": "application/x-ndjson"})
+        body = {"model": "m", "prompt": PREFIX, "suffix": SUFFIX}
+        got = await ask(daemon.url, "POST", "/v1/completions", body)
+        [seen] = upstream.requests
+    assert got.json["choices"][0]["text"] == MIDDLE
+    assert seen.path == "/api/generate"
+    assert (seen.json["prompt"], seen.json["suffix"]) == (PREFIX, SUFFIX)
 
 
 async def test_a_real_ollama_may_be_asked_by_chat():

@@ -1,6 +1,7 @@
 """What Ollama tells about its models: the bodies of /api/tags, /api/show, /api/ps and /api/version.
 
-Pure, and from memory alone: opencode gives each of these calls one second. Key order, absent keys and escapes
+Pure, and from memory alone: opencode gives each of these calls one second. What a real Ollama has is shown as that one
+shows it. Key order, absent keys and escapes
 are those of a real server (v0.33); what is said where the bridge has no honest value is chosen for the strictest
 clients, all strings and never null:
 
