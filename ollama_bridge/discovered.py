@@ -23,53 +23,19 @@ NewModels = Literal["enabled", "disabled"]
 MANY: Final = 60
 """Models beyond which a provider's would bury the others in a client's list."""
 
-_EMBEDDING_WORDS: Final = frozenset({"embed", "embedding", "embeddings", "embedder"})
+_EMBEDDING_WORDS: Final = frozenset("embed embedding embeddings embedder".split())
 _OTHER_WORDS: Final = frozenset(
-    # speech and sound
-    {
-        "whisper",
-        "tts",
-        "audio",
-        "realtime",
-        "transcribe",
-        "transcription",
-        "speech",
-        "voice",
-        "live",
-        "asr",
-        "stt",
-    }
-    | {"lyria", "playai", "orpheus", "translate", "diarize"}
-    # pictures
-    | {
-        "dall",
-        "image",
-        "imagen",
-        "veo",
-        "sora",
-        "video",
-        "flux",
-        "diffusion",
-        "sdxl",
-        "banana",
-        "kolors",
-        "imagine",
-    }
-    # neither chat nor an index
-    | {
-        "moderation",
-        "guard",
-        "safeguard",
-        "rerank",
-        "reranker",
-        "ocr",
-        "aqa",
-        "robotics",
-        "davinci",
-        "babbage",
-    }
-    # another protocol
-    | {"search", "research", "computer"}
+    [
+        # speech and sound
+        *"whisper tts audio realtime transcribe transcription speech voice live asr stt".split(),
+        *"lyria playai orpheus translate diarize".split(),
+        # pictures
+        *"dall image imagen veo sora video flux diffusion sdxl banana kolors imagine".split(),
+        # neither chat nor an index
+        *"moderation guard safeguard rerank reranker ocr aqa robotics davinci babbage".split(),
+        # another protocol
+        *"search research computer".split(),
+    ]
 )
 """Words of an id, by which its kind is known where its provider does not say it."""
 
@@ -244,7 +210,10 @@ class _Names:
         return self._first(*([bare] if is_clear else []), full, fitted(f"{model_id}-{offerer.name}"))
 
     def _is_clear(self, name: str, provider: str) -> bool:
-        """Whether a name is not to be taken for another's: `openai/gpt-x` of OpenRouter is not OpenAI's own, if that is there too."""
+        """Whether a name is not to be taken for another's.
+
+        `openai/gpt-x` of OpenRouter is not OpenAI's own, if that is there too.
+        """
         above = name.rpartition("/")[0].lower()
         return above not in self._providers - {fitted(provider).lower()}
 

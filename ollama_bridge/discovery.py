@@ -197,9 +197,8 @@ class Discovery:
             await self._ask(config, providers)  # the folder cannot be written, which is told when it is tried
             return True
         try:
-            known = await self._known(
-                config, list(providers)
-            )  # while we came to the lock, it may have been done
+            # While we came to the lock, it may have been done.
+            known = await self._known(config, list(providers))
             due = {
                 name: one for name, one in providers.items() if self._due_in_s(known[name], refresh_s) <= 0
             }

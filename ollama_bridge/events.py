@@ -24,7 +24,7 @@ provider declined to go on (safety, content filter)."""
 class Line:
     """A line that a real Ollama sent: what Ollama's own wire shows in place of the events that it was read as.
 
-    Only who asks in Ollama's own words gets one (`chat.Native`). Who makes other events of what it came with leaves
+    Only who asks in Ollama's own words gets one (`native.Native`). Who makes other events of what it came with leaves
     it out; what is not plain is not to be taken apart.
 
     Args:

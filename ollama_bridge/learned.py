@@ -124,7 +124,7 @@ class Learned:
                 self._lessons = lessons = self._with(found, place, new)
                 write(path, lessons)
                 self._changed_ns = path.stat().st_mtime_ns
-        except OSError as exc:  # filelock's Timeout is one, too
+        except OSError as exc:
             self._warn(exc)
 
     def _warn(self, exc: Exception) -> None:

@@ -1,13 +1,11 @@
-"""The file in which it stands what repairs models turned out to need. What of it waits for a disk belongs into a thread.
+"""The file that says which repairs models turned out to need. Whoever has an event loop reads and writes it in a thread.
 
 Commands that only look at it load nothing but this.
 """
 
-import os
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -15,6 +13,7 @@ from typing import Any, Final, TypeAlias
 import orjson
 from platformdirs import user_state_path
 
+from ollama_bridge import wholefile
 from ollama_bridge.repairs import Repair
 
 DAYS: Final = 30
@@ -133,7 +132,7 @@ def _dumped(lesson: Lesson) -> dict[str, Any]:
 
 
 def write(path: Path, lessons: Lessons) -> None:
-    """Replace it, whole or not at all; inside `locked`.
+    """Put these in the place of what it holds, whole or not at all; inside `locked`.
 
     Raises:
         OSError: It cannot be written.
@@ -142,28 +141,13 @@ def write(path: Path, lessons: Lessons) -> None:
         {"provider": provider, "model": model, "learned": [_dumped(lesson) for lesson in learned]}
         for (provider, model), learned in lessons.items()
     ]
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # readable by nobody else
-    beside = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(orjson.dumps({"models": models}, option=orjson.OPT_INDENT_2))
-            file.flush()
-            os.fsync(handle)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    wholefile.replace(path, orjson.dumps({"models": models}, option=orjson.OPT_INDENT_2))
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Nobody else changes it meanwhile; its folder is there.
+def locked(path: Path) -> AbstractContextManager[None]:
+    """While inside, nobody else changes it; its folder is there.
 
     Raises:
         OSError: Somebody else is at it for too long, or the folder cannot be made.
     """
-    from filelock import FileLock  # noqa: PLC0415 - 0.1 s that only those pay who have something to write
-
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_S):
-        yield
+    return wholefile.locked(path, within_s=_LOCK_S)

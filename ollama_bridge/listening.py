@@ -1,13 +1,13 @@
 """Sockets to listen on: for one process, or for several that share a port."""
 
 import errno
-import http
 import http.client
-import json
 import socket
 import sys
 from collections.abc import Mapping
 from typing import Final
+
+import orjson
 
 from ollama_bridge.errors import ConfigError
 
@@ -99,7 +99,7 @@ def _holder(host: str, port: int) -> tuple[str, str]:
     if _said(host, port, "/health") in _HEALTH:  # a real one has no such route, and ours needs no key
         return "another ollama-bridge", "Stop that one, or let this one have another port"
     try:
-        version = json.loads(_said(host, port, "/api/version"))["version"]
+        version = orjson.loads(_said(host, port, "/api/version"))["version"]
     except (ValueError, LookupError, TypeError):
         version = "of an unknown version"
     moved = f"127.0.0.1:{port + 1}"
@@ -132,7 +132,7 @@ def _said(host: str, port: int, path: str) -> bytes:
     try:
         connection.request("GET", path)
         response = connection.getresponse()
-        return response.read(256) if response.status == http.HTTPStatus.OK else b""
+        return response.read(256) if response.status == 200 else b""
     except (OSError, http.client.HTTPException):
         return b""
     finally:

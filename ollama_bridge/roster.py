@@ -7,8 +7,8 @@ answer is told of in the log once, and its models are not listed until it does.
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 from urllib.parse import urlsplit
@@ -20,7 +20,6 @@ from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.chat import Capability
 from ollama_bridge.errors import BridgeError, UpstreamError
 from ollama_bridge.lineage import key_of
-from ollama_bridge.native import Relayed
 
 FRESH_S: Final = 5.0
 """Seconds for which a list is taken for what is there."""
@@ -92,6 +91,8 @@ class Roster:
         self.is_down = False
         self.changed: Callable[[], None] = lambda: None
         """Called when there is something new."""
+        self.relay = provider.relay
+        """Asks it anything; see `native.Relay`."""
         self._provider = provider
         self._clock_s = clock_s
         self._asked_s: float | None = None
@@ -117,16 +118,6 @@ class Roster:
         """Whether it is ollama.com itself, which has all of its models and takes none."""
         host = urlsplit(self._provider.settings.base_url or "").hostname or ""
         return host == _CLOUD or host.endswith(f".{_CLOUD}")
-
-    def relay(
-        self,
-        method: str,
-        path: str,
-        body: bytes | AsyncIterable[bytes] = b"",
-        headers: Mapping[str, str] | None = None,
-    ) -> AbstractAsyncContextManager[Relayed]:
-        """Ask it anything; see `native.Relay`."""
-        return self._provider.relay(method, path, body, headers)
 
     def known(self, entry: Mapping[str, Any]) -> Known:
         """What it says of one of its models."""

@@ -145,6 +145,6 @@ async def embedding(embedder: Embedder, **model: Any):
     """The daemon in front of an upstream of that wire: `(daemon, upstream)`."""
     with pytest.MonkeyPatch.context() as patch:
         # OpenAI is known by its address, which no test reaches.
-        patch.setattr(openai, "_is_openai", lambda _: embedder.name == "openai")
+        patch.setattr(openai, "is_openai", lambda _: embedder.name == "openai")
         async with Upstream() as upstream, running(embedder.config(upstream.url, **model)) as daemon:
             yield daemon, upstream

@@ -11,8 +11,9 @@ from openai.types.chat.chat_completion_chunk import Choice
 
 from ollama_bridge.backends import ProviderSettings, openai_chat
 from ollama_bridge.backends.failures import Failures
-from ollama_bridge.backends.openai import DEFAULT_URL, OPENAI_ERROR_TYPES
+from ollama_bridge.backends.openai import OPENAI_ERROR_TYPES
 from ollama_bridge.backends.openai_wire import FILTERED
+from ollama_bridge.backends.vendors import OPENAI_URL
 from ollama_bridge.chat import Tool
 from ollama_bridge.errors import UpstreamBroken, UpstreamBusy, UpstreamError, UpstreamRejected
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall, Usage
@@ -26,7 +27,7 @@ from openai_asking import (
 from upstream import Upstream, sse
 
 FAILURES = Failures(
-    ProviderSettings("acme", "openai"), DEFAULT_URL, "OPENAI_API_KEY", OpenAIError, OPENAI_ERROR_TYPES
+    ProviderSettings("acme", "openai"), OPENAI_URL, "OPENAI_API_KEY", OpenAIError, OPENAI_ERROR_TYPES
 )
 
 

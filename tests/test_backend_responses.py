@@ -13,10 +13,11 @@ from structlog.testing import capture_logs
 from ollama_bridge.backends import ProviderSettings, responses
 from ollama_bridge.backends.dialect import OPENAI, PLAIN
 from ollama_bridge.backends.failures import Failures
-from ollama_bridge.backends.openai import DEFAULT_URL, OPENAI_ERROR_TYPES
+from ollama_bridge.backends.openai import OPENAI_ERROR_TYPES
 from ollama_bridge.backends.openai_wire import FILTERED
 from ollama_bridge.backends.responses_stream import ResponsesReader
 from ollama_bridge.backends.responses_words import INCOMPLETE
+from ollama_bridge.backends.vendors import OPENAI_URL
 from ollama_bridge.chat import Image, Message, Rules, Tool
 from ollama_bridge.errors import UpstreamBroken, UpstreamBusy, UpstreamError, UpstreamRejected
 from ollama_bridge.events import Finish, TextDelta, ThinkingDelta, TokenLogprob, ToolCall, Usage
@@ -30,7 +31,7 @@ from openai_asking import (
 from upstream import Upstream, sse
 
 FAILURES = Failures(
-    ProviderSettings("acme", "openai"), DEFAULT_URL, "OPENAI_API_KEY", OpenAIError, OPENAI_ERROR_TYPES
+    ProviderSettings("acme", "openai"), OPENAI_URL, "OPENAI_API_KEY", OpenAIError, OPENAI_ERROR_TYPES
 )
 RULES = Rules(
     api="responses",

@@ -463,7 +463,7 @@ BACKENDS = [
 @pytest.mark.parametrize("key", [0, 2])
 async def test_counting_and_embedding_use_the_requests_key(backend, kind, base, key, monkeypatch):
     """As chats do, whatever the path."""
-    monkeypatch.setattr("ollama_bridge.backends.openai._is_openai", lambda _: True)
+    monkeypatch.setattr("ollama_bridge.backends.openai.is_openai", lambda _: True)
     rules = Rules(api="responses")
     chat = ChatRequest("m", (Message("user", "hi"),), target=Target(kind, "m", rules=rules), key=key)
     async with Upstream() as upstream:

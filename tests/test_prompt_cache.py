@@ -408,7 +408,7 @@ ANSWERS = {wire.name: wire for wire in WIRES}
 
 @asynccontextmanager
 async def openai_bridge(monkeypatch, api, *, is_openai=True, **model):
-    monkeypatch.setattr(openai, "_is_openai", lambda _: is_openai)
+    monkeypatch.setattr(openai, "is_openai", lambda _: is_openai)
     async with Upstream() as upstream:
         upstream.reply(ANSWERS[api].stream(Said("Hi")))
         async with running(openai_config(upstream.url, api, **model)) as daemon:

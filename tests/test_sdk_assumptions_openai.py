@@ -9,8 +9,9 @@ from openai.types.chat.chat_completion_chunk import Choice
 from openai.types.shared import ReasoningEffort
 
 from ollama_bridge.backends import SDK_ENVIRONMENT
-from ollama_bridge.backends.openai import DEFAULT_URL, _SignedClient
+from ollama_bridge.backends.openai import _SignedClient
 from ollama_bridge.backends.openai_chat import FINISH_REASONS
+from ollama_bridge.backends.vendors import OPENAI_URL
 from ollama_bridge.chat import Effort
 
 
@@ -29,7 +30,7 @@ async def test_a_stream_shows_its_response(monkeypatch):
 def test_the_address_is_the_sdks(monkeypatch):
     """Where we ask when nothing else is said."""
     client = openai.AsyncOpenAI(api_key="k")
-    assert str(client.base_url).rstrip("/") == DEFAULT_URL
+    assert str(client.base_url).rstrip("/") == OPENAI_URL
 
 
 def test_all_variables_it_reads_are_hidden():

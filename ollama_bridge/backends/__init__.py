@@ -1,5 +1,21 @@
 """Those who answer: one file per SDK, found through one table, imported only when used (`lazy`).
 
+lazy                               a provider whose module is loaded at its first use
+anthropic google openai ollama demo  the backends; what begins with the name of one is a part of it
+responses_*                        OpenAI's other API: what is asked, read and meant
+vendors vendor vendor_* dialect    who speaks OpenAI's APIs, as data; how each differs from OpenAI
+azure glm gigachat vertex          what those have of their own: addresses and ways to sign in
+sign_in token_cache                headers that say who asks; tokens that run out
+sdk session                        connections, for the SDKs' clients and for aiohttp alone
+framing sse whole bursts           from bytes to JSON to events: a stream, or an answer in one piece
+cohere_stream retold usage         another wire as OpenAI's; texts that are told twice; numbers of tokens
+failures verdicts overflow         what goes wrong, and which error of ours that is
+refusals retry_after oddities      what may be repaired; how long to wait; what was passed over
+listing listing_facts              providers' lists of models
+embedding fim                      embeddings in bearable parts; who fills gaps in code
+tool_choice tool_names stopwords   what not every API takes as it is said
+sealing prefix prefix_tracker      what goes back to its provider; by what a prompt is known again, and cached
+
 This module itself imports next to nothing: `ollama-bridge models` needs the table, and no event loop.
 """
 
@@ -52,7 +68,8 @@ class ProviderSettings:
         base_url: As the SDK takes it: openai with `/v1`, anthropic and google without a version.
             None: the SDK's own default.
         api: For `openai`: which API; None lets each model's rules decide.
-        fim: Where gaps are filled, below `base_url`; `none`: nowhere, so that the chat is asked; None: by the host.
+        fim: Where gaps are filled, below `base_url`; `none`: nowhere, so that the chat is asked;
+            None: as its vendor has it.
         connect_timeout_s: Seconds for a connection. Silence afterwards is the timeout policy's business.
         trust_env: Whether `*_PROXY` variables are honoured.
         headers: Added to every request.

@@ -142,6 +142,7 @@ class AnthropicBackend:
 
     async def models(self) -> Sequence[Listed] | None:
         """What it has; see `facts.Lister`."""
+        self._failures.key(ChatRequest(""))
         url = self._url.removesuffix("messages") + "models?limit=1000"
         with self._failures.mapped(""):
             return await listing.listed(self._get, [url], self._failures, anthropic_entry)

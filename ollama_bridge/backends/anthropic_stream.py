@@ -15,7 +15,8 @@ from ollama_bridge.backends.anthropic_words import (
     STOP_REASONS,
 )
 from ollama_bridge.backends.failures import Failures
-from ollama_bridge.backends.openai_wire import HALF_CALL, count
+from ollama_bridge.backends.openai_wire import HALF_CALL
+from ollama_bridge.backends.usage import count
 from ollama_bridge.events import (
     Event,
     Finish,

@@ -66,7 +66,10 @@ def told(record: CallRecord, reader: Counts) -> Iterator[None]:
 async def bursts(
     reader: Reader, reads: AsyncIterable[Iterable[Any]], progress: Callable[[], None]
 ) -> AsyncGenerator[list[Event], None]:
-    """One burst for each of `reads` that says something, `progress` for each other that is no mere sign of life, and the rest at the end."""
+    """One burst for each of `reads` that says something, and the rest at the end.
+
+    `progress` is called for each other that is no mere sign of life.
+    """
     async for payloads in reads:
         said, failure = read_all(reader.feed, payloads)
         if said:

@@ -62,7 +62,7 @@ async def payloads(
         opening = head.lstrip(_BLANK)
         if opening[:1] in (b"{", b"["):
             body = await _rest(head, chunks)
-            yield whole_reply(body, failures, model, whole=whole, headers=headers, kind=kind)
+            yield whole_events(body, failures, model, whole=whole, headers=headers, kind=kind)
         elif opening[:1] == b"<" or (kind not in {"", _EVENT_STREAM} and not _FIELD.match(opening)):
             is_page = opening[:1] == b"<" and "html" not in kind
             raise _no_answer("a web page" if is_page else kind, failures, model)
@@ -80,7 +80,7 @@ async def payloads(
             yield last
 
 
-def whole_reply(
+def whole_events(
     body: bytes,
     failures: Failures,
     model: str,
@@ -89,7 +89,7 @@ def whole_reply(
     headers: Mapping[str, str] = _NO_HEADERS,
     kind: str = "application/json",
 ) -> list[Any]:
-    """The events of an answer in one piece, or of several in a list, as Gemini sends them to who does not ask for a stream.
+    """The events of an answer in one piece, or of several in a list, as Gemini sends them where no stream is asked for.
 
     Raises:
         UpstreamError: It is an error, or no answer.

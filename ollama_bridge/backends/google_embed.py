@@ -6,8 +6,8 @@ https://ai.google.dev/api/embeddings
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ollama_bridge.backends import openai_wire as wire
 from ollama_bridge.backends.embedding import Limits, never_empty
+from ollama_bridge.backends.usage import count
 from ollama_bridge.chat import EmbedRequest
 
 LIMITS: Final = Limits(inputs=100)
@@ -58,8 +58,8 @@ def read(reply: Mapping[str, Any]) -> tuple[list[Any], int]:
     if "predictions" in reply:  # Vertex AI's older way
         found = [entry["embeddings"] for entry in reply["predictions"]]
         return [each["values"] for each in found], sum(
-            wire.count(each, "statistics", "token_count") for each in found
+            count(each, "statistics", "token_count") for each in found
         )
-    return [entry["values"] for entry in reply["embeddings"]], wire.count(
+    return [entry["values"] for entry in reply["embeddings"]], count(
         reply, "usageMetadata", "promptTokenCount"
     )

@@ -10,8 +10,8 @@ from typing import Any, Final, TypeAlias
 from ollama_bridge.backends.failures import Failures, clean
 from ollama_bridge.backends.google_calls import PartialCall, made_up_id
 from ollama_bridge.backends.google_words import EXPLANATIONS, FINISH_REASONS, NOT_SAID, PARTS, UNSPECIFIED
-from ollama_bridge.backends.openai_wire import count
 from ollama_bridge.backends.sealing import CALL, Kept, seal
+from ollama_bridge.backends.usage import count
 from ollama_bridge.errors import UpstreamBroken
 from ollama_bridge.events import (
     Event,

@@ -8,6 +8,7 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from types import ModuleType
 from typing import cast
 
 from ollama_bridge.backends import ProviderSettings, location
@@ -105,12 +106,20 @@ class LazyProvider:
         # Shielded: the client that asked first may leave; those behind it still want the import.
         return await asyncio.shield(self._loading)
 
+    def _imported(self, module: str) -> ModuleType:
+        """For a thread, as is what reads the certificate authorities of its own: 20 ms that would stop the loop."""
+        if self.settings.ca_bundle:
+            from ollama_bridge.backends.sdk import tls  # noqa: PLC0415 - it imports what only providers need
+
+            tls(self.settings)
+        return importlib.import_module(module)
+
     async def _load(self) -> Provider:
         backend: Callable[[ProviderSettings], Provider]
         kind = self.settings.kind
         module, _, name = location(kind).partition(":")
         try:
-            backend = getattr(await asyncio.to_thread(importlib.import_module, module), name)
+            backend = getattr(await asyncio.to_thread(self._imported, module), name)
         except (ImportError, AttributeError) as exc:
             problem = f"its kind '{kind}' cannot be loaded: {exc}"
             raise UpstreamRejected(problem, provider=self.settings.name, model="") from exc

@@ -1,7 +1,8 @@
 """What one entry of a provider's list of models says: readers of its fields, as data where fields are all that differ.
 
-Sources: `providers.md` §5, openrouter.ai/docs/models, docs.mistral.ai, console.groq.com/docs/models, docs.cohere.com/reference/list-models,
-lmstudio.ai/docs/api/rest-api, huggingface.co/docs/inference-providers, developers.cloudflare.com/workers-ai, llama.cpp's and vLLM's servers.
+Sources: `providers.md` §5, openrouter.ai/docs/models, docs.mistral.ai, console.groq.com/docs/models,
+docs.cohere.com/reference/list-models, lmstudio.ai/docs/api/rest-api, huggingface.co/docs/inference-providers,
+developers.cloudflare.com/workers-ai, llama.cpp's and vLLM's servers.
 """
 
 import re
@@ -22,51 +23,17 @@ Said: TypeAlias = dict[str, Any]
 _MOST_TOKENS: Final = 10**9
 _LONGEST_ID: Final = 300
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
-_CHAT_WORDS: Final = frozenset(
-    {"chat", "llm", "vlm", "language", "text", "text generation", "text-generation"}
-)
+_CHAT_WORDS: Final = frozenset("chat,llm,vlm,language,text,text generation,text-generation".split(","))
 _EMBEDDING_WORDS: Final = frozenset(
-    {
-        "embedding",
-        "embeddings",
-        "embedder",
-        "embed",
-        "embedding_model",
-        "text embeddings",
-        "feature-extraction",
-    }
+    "embedding,embeddings,embedder,embed,embedding_model,text embeddings,feature-extraction".split(",")
 )
 _OTHER_WORDS: Final = frozenset(
-    {
-        "image",
-        "audio",
-        "video",
-        "moderation",
-        "rerank",
-        "reranker",
-        "transcribe",
-        "transcription",
-        "tts",
-        "aicheck",
-    }
-    | {"speech", "flumina_base_model", "text-to-image", "text-to-speech", "automatic speech recognition"}
-    | {
-        "automatic-speech-recognition",
-        "text classification",
-        "translation",
-        "image classification",
-        "object detection",
-    }
-    | {
-        "summarization",
-        "image-to-text",
-        "text-to-video",
-        "classification",
-        "upscale",
-        "inpaint",
-        "asr",
-        "music",
-    }
+    (
+        "image,audio,video,moderation,rerank,reranker,transcribe,transcription,tts,aicheck,speech,flumina_base_model,"
+        "text-to-image,text-to-speech,automatic speech recognition,automatic-speech-recognition,text classification,"
+        "translation,image classification,object detection,summarization,image-to-text,text-to-video,classification,"
+        "upscale,inpaint,asr,music"
+    ).split(",")
 )
 """Words for what a model is for. Of any other word nobody knows what it means."""
 
@@ -372,15 +339,14 @@ def _is_id(value: Any) -> bool:
 
 def _kind(value: Any) -> ModelKind:
     word = value.lower() if isinstance(value, str) else ""
-    return (
-        "chat"
-        if word in _CHAT_WORDS
-        else "embedding"
-        if word in _EMBEDDING_WORDS
-        else "other"
-        if word in _OTHER_WORDS
-        else ""
-    )
+    return next((kind for kind, words in _PURPOSES if word in words), "")
+
+
+_PURPOSES: Final[tuple[tuple[ModelKind, frozenset[str]], ...]] = (
+    ("chat", _CHAT_WORDS),
+    ("embedding", _EMBEDDING_WORDS),
+    ("other", _OTHER_WORDS),
+)
 
 
 def _supported(of: Any, key: str) -> bool | None:

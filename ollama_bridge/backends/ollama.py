@@ -17,7 +17,7 @@ from ollama_bridge.backends.bursts import bursts
 from ollama_bridge.backends.embedding import Limits, embed_in_parts, read_reply, whole_reply
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.listing_facts import openai_entry
-from ollama_bridge.backends.ollama_reply import ChatReader, count
+from ollama_bridge.backends.ollama_reply import ChatReader
 from ollama_bridge.backends.ollama_request import (
     embed_in_own_words,
     in_own_words,
@@ -26,6 +26,7 @@ from ollama_bridge.backends.ollama_request import (
 )
 from ollama_bridge.backends.sdk import USER_AGENT, encode, other_key
 from ollama_bridge.backends.session import client_session
+from ollama_bridge.backends.usage import count
 from ollama_bridge.backends.verdicts import ERROR_TYPES, Verdict
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Reply
 from ollama_bridge.errors import Told, UpstreamError, UpstreamRejected
@@ -107,7 +108,7 @@ class OllamaBackend:
         def read(reply: Mapping[str, Any]) -> tuple[list[Any], int]:
             replies.append(reply)
             vectors = reply["embeddings"] if "embeddings" in reply else [reply["embedding"]]
-            return vectors, count(reply.get("prompt_eval_count"))
+            return vectors, count(reply, "prompt_eval_count")
 
         with self._failures.mapped(model):
             response = await self._post(route, encode(body), request, is_own=is_own)
@@ -124,7 +125,7 @@ class OllamaBackend:
             return await listing.listed(self._tags, [self._url + "/api/tags"], self._failures, openai_entry)
 
     async def _tags(self, url: str) -> tuple[str, bytes]:
-        async with self._session.get(url, headers=self._headers) as response:
+        async with self._session.get(url, headers=self._headers, allow_redirects=False) as response:
             if response.status != 200:
                 raise await self._refusal(response, "", is_own=False)
             return response.content_type, await listing.bounded(response.content.iter_any(), self._failures)

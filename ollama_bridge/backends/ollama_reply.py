@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 
 from ollama_bridge.backends.failures import Failures
+from ollama_bridge.backends.usage import count
 from ollama_bridge.errors import Told, UpstreamBroken, UpstreamError
 from ollama_bridge.events import (
     WITH_A_LATER_ONE,
@@ -152,7 +153,7 @@ class ChatReader:
         reason = _REASONS.get(word, "stop")
         if reason == "stop" and self._called:
             reason = "tool_calls"
-        usage = Usage(count(line.get("prompt_eval_count")), count(line.get("eval_count")))
+        usage = Usage(count(line, "prompt_eval_count"), count(line, "eval_count"))
         return Finish(reason, usage, word)
 
     def _broken(self, message: str, *, retryable: bool = True) -> UpstreamBroken:
@@ -168,8 +169,3 @@ def _text(value: Any) -> str:
 def _logprob(found: Mapping[str, Any]) -> TokenLogprob:
     top = tuple(TokenLogprob(each["token"], each["logprob"]) for each in found.get("top_logprobs") or ())
     return TokenLogprob(found["token"], found["logprob"], top)
-
-
-def count(value: Any) -> int:
-    """A number of tokens; 0 of what is none."""
-    return value if type(value) is int else 0

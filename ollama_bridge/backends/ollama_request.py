@@ -8,7 +8,7 @@ import structlog
 
 from ollama_bridge.backends.tool_choice import AUTO
 from ollama_bridge.chat import ChatRequest, EmbedRequest, Message, Tool
-from ollama_bridge.native import called
+from ollama_bridge.native import Native, called
 
 log = structlog.get_logger(__name__)
 
@@ -26,21 +26,13 @@ def in_own_words(request: ChatRequest) -> tuple[str, dict[str, Any]] | None:
     parts = (request.messages, request.tools, request.format, request.think, request.infill)
     if not all(map(operator.is_, parts, native.read_as)):
         return None
-    body = {**native.body, "model": called(request.model, request.target.model), "stream": True}
-    if request.options != native.options:
-        body["options"] = dict(request.options)
-    return native.route, body
+    return native.route, {**_in_own_words(native, request), "stream": True}
 
 
 def embed_in_own_words(request: EmbedRequest) -> tuple[str, dict[str, Any]] | None:
     """As `in_own_words`, for texts."""
     native = request.native
-    if native is None:
-        return None
-    body = {**native.body, "model": called(request.model, request.target.model)}
-    if request.options != native.options:
-        body["options"] = dict(request.options)
-    return native.route, body
+    return None if native is None else (native.route, _in_own_words(native, request))
 
 
 def to_body(request: ChatRequest) -> dict[str, Any]:
@@ -52,10 +44,7 @@ def to_body(request: ChatRequest) -> dict[str, Any]:
         body["format"] = request.format if isinstance(request.format, str) else dict(request.format)
     if request.think is not None:
         body["think"] = request.think
-    if request.options:
-        body["options"] = dict(request.options)
-    if request.keep_alive_s is not None:
-        body["keep_alive"] = request.keep_alive_s
+    body |= _settings(request)
     if request.logprobs:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     return body
@@ -70,11 +59,20 @@ def to_embed_body(request: EmbedRequest) -> dict[str, Any]:
     }
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions
-    if request.options:
+    return body | _settings(request)
+
+
+def _in_own_words(native: Native, request: ChatRequest | EmbedRequest) -> dict[str, Any]:
+    body = {**native.body, "model": called(request.model, request.target.model)}
+    if request.options != native.options:
         body["options"] = dict(request.options)
-    if request.keep_alive_s is not None:
-        body["keep_alive"] = request.keep_alive_s
     return body
+
+
+def _settings(request: ChatRequest | EmbedRequest) -> dict[str, Any]:
+    """What a chat and embeddings are told alike."""
+    options = {"options": dict(request.options)} if request.options else {}
+    return options if request.keep_alive_s is None else {**options, "keep_alive": request.keep_alive_s}
 
 
 def _offered(request: ChatRequest) -> Sequence[Tool]:

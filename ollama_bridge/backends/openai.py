@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
-import httpx2
 import openai
 import structlog
 
@@ -45,7 +44,7 @@ from ollama_bridge.backends.sdk import (
 from ollama_bridge.backends.sign_in import sign_in_for
 from ollama_bridge.backends.stopwords import StopWords
 from ollama_bridge.backends.vendor import Vendor
-from ollama_bridge.backends.vendors import vendor_kind, vendor_of
+from ollama_bridge.backends.vendors import OPENAI_URL, is_openai, vendor_kind, vendor_of
 from ollama_bridge.backends.verdicts import ERROR_TYPES, NO_CREDIT, Meaning
 from ollama_bridge.chat import ChatRequest, Embeddings, EmbedRequest, Message, Reply
 from ollama_bridge.errors import InvalidRequest
@@ -58,8 +57,6 @@ from ollama_bridge.tokens import estimate_tokens
 log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
-
-DEFAULT_URL: Final = "https://api.openai.com/v1"
 
 OPENAI_ERROR_TYPES: Final[Mapping[str, Meaning]] = {
     **ERROR_TYPES,
@@ -156,7 +153,7 @@ class OpenAIBackend:
         keys = tuple(key for key in settings.api_keys if key and key.lower() != _NO_KEY)
         self._settings = settings = replace(settings, api_keys=keys)
         self._vendor = vendor = vendor_of(settings.kind, settings.base_url)
-        self._is_openai = vendor is None and _is_openai(settings.base_url)
+        self._is_openai = vendor is None and is_openai(settings.base_url)
         self._dialect = vendor.dialect if vendor else OPENAI if self._is_openai else PLAIN
         variable = vendor.key_variables[0] if vendor and vendor.key_variables else "OPENAI_API_KEY"
         http = http_client(settings)
@@ -164,13 +161,13 @@ class OpenAIBackend:
         self._wants_key = self._is_openai or (vendor is not None and self._demands_key(vendor))
         self._failures = Failures(
             settings,
-            DEFAULT_URL,
+            OPENAI_URL,
             variable,
             openai.OpenAIError,
             OPENAI_ERROR_TYPES,
             secrets=self._sign_in.secrets if self._sign_in else tuple,
         )
-        self._url = (settings.base_url or DEFAULT_URL).rstrip("/")
+        self._url = (settings.base_url or OPENAI_URL).rstrip("/")
         # Without this the SDK would send OPENAI_ORG_ID and OPENAI_CUSTOM_HEADERS to whoever base_url is.
         with neutral_environment():
             self._client = (_SignedClient if self._sign_in else _Client)(
@@ -289,6 +286,8 @@ class OpenAIBackend:
 
     async def models(self) -> Sequence[Listed] | None:
         """What it has; see `facts.Lister`."""
+        if self._wants_key:
+            self._failures.key(ChatRequest(""))
         vendor = vendor_kind(self._settings.kind, self._settings.base_url)
         with self._failures.mapped(""):
             urls = listing.places(vendor, self._url)
@@ -353,13 +352,6 @@ class OpenAIBackend:
             stream_cls=openai.AsyncStream[object],
             options={"headers": headers, "max_retries": 0},
         )
-
-
-def _is_openai(base_url: str | None) -> bool:
-    if base_url is None:
-        return True
-    host = httpx2.URL(base_url).host
-    return host == "api.openai.com" or host.endswith(".api.openai.com")
 
 
 def conversation(request: ChatRequest) -> tuple[Message, ...]:

@@ -18,6 +18,7 @@ from ollama_bridge.backends.framing import DONE
 from ollama_bridge.backends.openai_calls import Calls
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.backends.tool_choice import choice_for
+from ollama_bridge.backends.usage import count
 from ollama_bridge.chat import ChatRequest, Message, ToolChoice
 from ollama_bridge.events import (
     Event,
@@ -343,20 +344,20 @@ def _joined(thought: Any) -> str:
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:
-    reasoning = wire.count(usage, "completion_tokens_details", "reasoning_tokens") or wire.count(
+    reasoning = count(usage, "completion_tokens_details", "reasoning_tokens") or count(
         usage, "reasoning_tokens"
     )
-    asked, answered = wire.count(usage, "prompt_tokens"), wire.count(usage, "completion_tokens")
-    if reasoning and wire.count(usage, "total_tokens") == asked + answered + reasoning:
+    asked, answered = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
+    if reasoning and count(usage, "total_tokens") == asked + answered + reasoning:
         answered += reasoning  # xAI counts reasoning beside the completion, everybody else in it
     return Usage(
         input_tokens=asked,
         output_tokens=answered,
-        cached_read_tokens=wire.count(usage, "prompt_tokens_details", "cached_tokens")
-        or wire.count(usage, "prompt_cache_hit_tokens")
-        or wire.count(usage, "num_cached_tokens")
-        or wire.count(usage, "cached_tokens")
-        or wire.count(usage, "precached_prompt_tokens"),
-        cached_write_tokens=wire.count(usage, "prompt_tokens_details", "cache_write_tokens"),
+        cached_read_tokens=count(usage, "prompt_tokens_details", "cached_tokens")
+        or count(usage, "prompt_cache_hit_tokens")
+        or count(usage, "num_cached_tokens")
+        or count(usage, "cached_tokens")
+        or count(usage, "precached_prompt_tokens"),
+        cached_write_tokens=count(usage, "prompt_tokens_details", "cache_write_tokens"),
         reasoning_tokens=reasoning,
     )

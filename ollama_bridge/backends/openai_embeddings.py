@@ -6,9 +6,9 @@ https://developers.openai.com/api/reference/resources/embeddings/methods/create
 from collections.abc import Mapping
 from typing import Any
 
-from ollama_bridge.backends import openai_wire as wire
 from ollama_bridge.backends.dialect import Dialect
 from ollama_bridge.backends.embedding import Limits, never_empty
+from ollama_bridge.backends.usage import count
 from ollama_bridge.chat import EmbedRequest
 
 
@@ -44,4 +44,4 @@ def read(reply: Mapping[str, Any]) -> tuple[list[Any], int]:
         data = sorted(data, key=lambda entry: entry["index"])
     elif len(indexes) > 1:  # some servers give all of them the index 0, or none
         raise LookupError("index")
-    return [entry["embedding"] for entry in data], wire.count(reply, "usage", "prompt_tokens")
+    return [entry["embedding"] for entry in data], count(reply, "usage", "prompt_tokens")

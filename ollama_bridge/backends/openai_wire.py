@@ -1,6 +1,5 @@
 """What OpenAI's two APIs have in common, both on the way out and on the way back."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, get_args
 
@@ -24,7 +23,6 @@ HALF_CALL: Final = "sent a tool call that has no name, or arguments that are no 
 NO_PARAMETERS: Final = {"type": "object", "properties": {}}
 
 _EFFORTS: Final[tuple[Effort, ...]] = get_args(Effort)
-_MOST: Final = 2**53  # what every reader of JSON holds exactly; a vendor may write 1e300
 _ELSEWHERE: Final = frozenset({"num_predict", "stop"})
 _RUNNER: Final = frozenset(
     "num_ctx num_keep num_batch num_gpu main_gpu use_mmap num_thread draft_num_predict repeat_last_n numa "
@@ -188,13 +186,3 @@ def token_logprobs(entries: object) -> tuple[TokenLogprob, ...]:
         for entry in entries
         if isinstance(entry, dict) and isinstance(logprob := entry.get("logprob"), float | int)
     )
-
-
-def count(usage: Mapping[str, Any], *path: str) -> int:
-    """A number of tokens somewhere in a usage object; 0 for whatever is not one, and never more than JSON can tell."""
-    value: Any = usage
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    if isinstance(value, str) and value.isdecimal() and len(value) < 20:
-        value = int(value)
-    return int(min(value, _MOST)) if isinstance(value, int | float) and 0 < value < math.inf else 0

@@ -19,6 +19,7 @@ from ollama_bridge.backends.responses_words import (
 )
 from ollama_bridge.backends.retold import Retold
 from ollama_bridge.backends.sealing import Kept, seal
+from ollama_bridge.backends.usage import count
 from ollama_bridge.errors import UpstreamBroken
 from ollama_bridge.events import (
     Event,
@@ -392,9 +393,9 @@ def _texts(parts: Iterable[Mapping[str, Any]], *names: str) -> Iterable[str]:
 
 def _usage(usage: Mapping[str, Any]) -> Usage:
     return Usage(
-        input_tokens=wire.count(usage, "input_tokens"),
-        output_tokens=wire.count(usage, "output_tokens"),
-        cached_read_tokens=wire.count(usage, "input_tokens_details", "cached_tokens"),
-        cached_write_tokens=wire.count(usage, "input_tokens_details", "cache_write_tokens"),
-        reasoning_tokens=wire.count(usage, "output_tokens_details", "reasoning_tokens"),
+        input_tokens=count(usage, "input_tokens"),
+        output_tokens=count(usage, "output_tokens"),
+        cached_read_tokens=count(usage, "input_tokens_details", "cached_tokens"),
+        cached_write_tokens=count(usage, "input_tokens_details", "cache_write_tokens"),
+        reasoning_tokens=count(usage, "output_tokens_details", "reasoning_tokens"),
     )

@@ -300,6 +300,9 @@ VENDORS: Final[Mapping[str, Vendor]] = MappingProxyType(
 )
 """By the kind of provider that each is."""
 
+OPENAI_URL: Final = "https://api.openai.com/v1"
+_OPENAI_HOST: Final = "api.openai.com"
+
 _BY_HOST: Final[Mapping[str, str]] = {
     host: kind
     for kind, vendor in VENDORS.items()
@@ -324,3 +327,9 @@ def vendor_of(kind: str, base_url: str | None) -> Vendor | None:
     """The vendor that a provider is, as for `vendor_kind`."""
     found = vendor_kind(kind, base_url)
     return VENDORS[found] if found else None
+
+
+def is_openai(base_url: str | None) -> bool:
+    """Whether OpenAI itself is there, in whatever region."""
+    host = _OPENAI_HOST if base_url is None else urlsplit(base_url).hostname or ""
+    return host == _OPENAI_HOST or host.endswith(f".{_OPENAI_HOST}")

@@ -9,6 +9,7 @@ import click
 import orjson
 
 from ollama_bridge import lists, logs
+from ollama_bridge.backends import scrub_environment
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.cli import listing
 from ollama_bridge.config import Config
@@ -42,6 +43,7 @@ def discover(source: Source, names: Sequence[str], *, as_json: bool) -> int:
     if loaded.lists.fault:
         click.echo(f"note: {loaded.lists.fault}; asked anew", err=True)
     now_s = time.time()
+    scrub_environment(keep_proxies=any(provider.proxy for provider in config.providers.values()))
     outcomes = asyncio.run(_ask_all(config, loaded.lists, chosen, now_s))
     kept = [outcome for outcome in outcomes if not _is_live(config, outcome.provider)]
     keys = keys_of(config, [outcome.provider for outcome in kept])

@@ -2,8 +2,8 @@
 
 fields  sections  schema    values, sections, and the whole configuration, frozen
 yaml  faults  example       what a line of the file says; what is wrong with it; a commented file to start from
-instead                     whether those who are named to answer instead exist: fallbacks, and cheaper models
 offering                    what providers offer without being told
+instead                     whether those who are named to answer instead exist: fallbacks, and cheaper models
 file  splice                flags, environment and file become one configuration; a change of some bytes of it
 draft  making               a file with changes that nobody sees yet; what `ollama create` and its like do to it
 edit                        `models enable`, `models add` and every other change: whole or not at all

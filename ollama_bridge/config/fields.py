@@ -1,7 +1,6 @@
 """Values of the configuration that need more than a type: read leniently, checked strictly."""
 
 import re
-import ssl
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
@@ -154,6 +153,8 @@ def _file(path: str, what: str) -> Path:
 def _ca_bundle(path: str) -> str:
     if not path:
         return path
+    import ssl  # noqa: PLC0415 - what commands and most configurations do without
+
     found = _file(path, "a file of certificates, PEM")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=found)

@@ -12,7 +12,7 @@ from ollama_bridge.lineage import key_of, places
 from ollama_bridge.lists import NOTHING, Lists, Shelf
 
 LIVE_KINDS: Final = frozenset({"demo", "ollama"})
-"""Kinds of providers whose models are not kept in a file: there is one that has no list, and one that is asked each time."""
+"""Kinds of providers whose models are not kept in a file: one has no list, and one is asked each time."""
 
 
 def offered(written: Config, lists: Lists, *, hidden: bool) -> Iterator[Offer]:
@@ -30,7 +30,8 @@ def offered(written: Config, lists: Lists, *, hidden: bool) -> Iterator[Offer]:
 def parents(written: Config, offered_ones: Iterable[ModelConfig]) -> Iterator[ModelConfig]:
     """Hidden, what something is made from, and what nobody offers.
 
-    A key that is taken away, or a list that is gone, must not keep the daemon from starting. Of providers without a key that is what the catalogue has; and `provider/model` says outright who has it.
+    A key that is taken away, or a list that is gone, must not keep the daemon from starting. Of providers without a key
+    that is what the catalogue has; and `provider/model` says outright who has it.
     """
     models = (*written.models, *offered_ones)
     named = {key_of(model.from_): model.from_ for model in written.models if model.from_}

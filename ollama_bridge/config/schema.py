@@ -239,13 +239,7 @@ class Config(Section):
             if kind not in KINDS and not _CLASS.match(provider.kind):
                 where: KeyPath = ("providers", name, "kind") if provider.kind else ("providers", name)
                 yield where, f"provider '{name}' needs a kind: {', '.join(KINDS)}, or module:Class"
-            if kind in VENDORS and provider.base_url is None:
-                vendor = VENDORS[kind]
-                for part in vendor.needs:
-                    if not getattr(provider, part):
-                        ways = (part, *vendor.variables.get(part, ()), *vendor.variables.get("base_url", ()))
-                        hint = " or ".join((f"providers.{name}.{ways[0]}", *ways[1:]))
-                        yield ("providers", name), f"nobody knows where {vendor.title} is: set {hint}"
+            yield from _nowhere(name, kind, provider)
             yield from _useless(name, kind, provider)
         if self.cache.enabled and self.cache.store == "state" and not self.state:
             message = (
@@ -293,6 +287,18 @@ def suffice(kind: str, found: Mapping[str, str]) -> bool:
         return "project" in found and "credentials" in found and Path(found["credentials"]).is_file()
     needs = VENDORS[kind].needs if kind in VENDORS else ()
     return "api_key" in found and ("base_url" in found or found.keys() >= {*needs})
+
+
+def _nowhere(name: str, kind: str, provider: Provider) -> Iterator[tuple[KeyPath, str]]:
+    """What an entry leaves out of its vendor's address."""
+    if kind not in VENDORS or provider.base_url is not None:
+        return
+    vendor = VENDORS[kind]
+    for part in vendor.needs:
+        if not getattr(provider, part):
+            ways = (part, *vendor.variables.get(part, ()), *vendor.variables.get("base_url", ()))
+            hint = " or ".join((f"providers.{name}.{ways[0]}", *ways[1:]))
+            yield ("providers", name), f"nobody knows where {vendor.title} is: set {hint}"
 
 
 def _useless(name: str, kind: str, provider: Provider) -> Iterator[tuple[KeyPath, str]]:
