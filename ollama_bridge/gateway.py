@@ -16,6 +16,7 @@ import structlog
 from ollama_bridge.allowances import rates_of
 from ollama_bridge.backends import fim
 from ollama_bridge.backends.lazy import LazyProvider
+from ollama_bridge.backends.vendors import vendor_of
 from ollama_bridge.catalog import COMPATIBLE, Model
 from ollama_bridge.chat import (
     Answerer,
@@ -338,8 +339,11 @@ def _backoff(config: Config) -> Backoff:
 
 def _may_seal(name: str, provider: Provider) -> bool:
     """Whether the provider may want something back; else nobody need look for it in every turn of a history."""
+    if provider.api == "chat":
+        vendor = vendor_of(provider.kind or name, provider.base_url)
+        return vendor is not None and vendor.dialect.echo is not None
     if provider.api is not None:
-        return provider.api == "responses"
+        return True
     return provider.facts_kind(name) not in _NEVER_SEAL
 
 

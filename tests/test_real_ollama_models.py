@@ -1,7 +1,6 @@
 """The models of a real Ollama behind the bridge: listed with the cloud's, as they are there, and as they are now."""
 
 import asyncio
-import json
 import time
 
 import pytest
@@ -14,7 +13,6 @@ from ollama_bridge.errors import ConfigError
 from ollama_bridge.roster import FIRST_S, FRESH_S, PATIENCE_S, Known, Roster
 from real_ollama import BRAND_NEW, RealOllama, behind, line
 from running import ask, running
-from shared import SHARED
 
 SAID = [line(message={"role": "assistant", "content": "Hi"}, done=True, done_reason="stop", eval_count=1)]
 USER = [{"role": "user", "content": "?"}]
@@ -191,23 +189,6 @@ async def test_its_models_are_no_choice_of_the_bridges(tmp_path):
             await names(daemon.url)
             got = await ask(daemon.url, "POST", "/api/chat", chat("auto:chat"))
             assert got.lines[-1]["answered_by"] == "qwen3:4b"
-
-
-@pytest.mark.skipif(SHARED is None, reason="../shared/recordings is not here")
-async def test_recorded_lists_come_through(tmp_path):
-    """Those of real servers of 2024 and 2025, and of ollama.com."""
-    folder = SHARED / "recordings"
-    paths = [*folder.glob("ollama*/native-tags-*"), *folder.glob("ollama/native-ps-*")]
-    assert len(paths) == 6
-    for path in paths:
-        body = json.loads(path.read_text())["response"]["body"]
-        rows = (json.loads(body) if isinstance(body, str) else body)["models"]
-        async with RealOllama() as real, behind(real, tmp_path) as url:
-            real.models, real.running = {row["name"]: row for row in rows}, rows
-            tags = (await ask(url, "GET", "/api/tags")).json["models"]
-            ps = (await ask(url, "GET", "/api/ps")).json["models"]
-        assert [row for row in tags if row["name"] != "demo:latest"] == sorted(rows, key=tags.index)
-        assert ps == rows
 
 
 # ------------------------------------------------------------------------------------------------- coming and going

@@ -199,6 +199,7 @@ class OpenAIBackend:
             turn=turn,
             logprobs=request.logprobs,
             tool_names=prepared.tool_names.changed,
+            **prepared.reading,
         )
         words = StopWords(prepared.stops) if prepared.stops else None
         feed = reader.feed if words is None else _filtered(reader, words)
