@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 from click.testing import CliRunner
 
+import signed
 from faults import WORDS, error, parts
 from journal import journal
 from ollama_bridge import lists
@@ -18,12 +19,14 @@ from ollama_bridge.cli import main
 from ollama_bridge.config.file import Source
 from ollama_bridge.facts import Listed
 from ollama_bridge.lists import Shelf, to_entries
+from real_ollama import RealOllama, line
 from running import ask, connect, managed, request, running
 from test_discovery import JSON, Serving, script
 from together import (
     ANSWER_NUSD,
     CHAT,
     IN_FORCE,
+    OWN,
     Sums,
     chat,
     counted,
@@ -31,6 +34,7 @@ from together import (
     model,
     provider,
     question,
+    rows,
     words,
     written,
 )
@@ -347,3 +351,245 @@ def test_a_slip_of_the_pen_is_one_when_all_lists_are_there(tmp_path, bad, state)
     """Exit code 2, and no daemon."""
     source = listed_in(state, tmp_path, Nobody, {"name": "m", "backend": "acme", **bad})
     assert checked(source)[0] == 2
+
+
+async def test_what_a_provider_says_that_it_costs_is_paid(tmp_path, monkeypatch):
+    """By OpenRouter's own prices; and what nobody knows the price of is refused where a budget would pay."""
+    monkeypatch.setattr("ollama_bridge.prices.is_near", lambda _: False)  # who is on loopback sends no bill
+    priced = {"id": "lab/new", "name": "New", "pricing": {"prompt": "0.000001", "completion": "0.00001"}}
+
+    def decide(seen):
+        return script(priced, {"id": "lab/unpriced", "name": "Unpriced"}) if seen.method == "GET" else fine()
+
+    async with Upstream(decide) as upstream:
+        path = tmp_path / "config.yaml"
+        entry = {"api_key": "k", "base_url": f"{upstream.url}/api/v1", "include": ["lab/*"]}
+        path.write_text(json.dumps({**IN_FORCE, "providers": {"openrouter": entry}}))
+        source = Source(path, environ={}, flags={("server", "port"): ("--port", 0)})
+        async with Serving(source) as serving:
+            while not {"lab/new:latest", "lab/unpriced:latest"} <= {*await serving.names()}:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            assert await said(serving.daemon, "lab/new") == (200, WORDS)
+            status, why = await said(serving.daemon, "lab/unpriced")
+            sums = await counted(serving.daemon)
+    assert (status, "nobody knows what model 'lab/unpriced:latest'" in why, "set models[].price" in why) == (
+        429,
+        True,
+        True,
+    )
+    assert sums.nusd == 11 * 1000 + 7 * 10_000
+    assert sums == written()
+    assert part(rows()[0], "provider", "model", "is_estimated") == ("openrouter", "lab/new:latest", 0)
+
+
+# ---------------------------------------------------------------------------------------------------- a real Ollama
+
+LAST = {"done": True, "done_reason": "stop", "prompt_eval_count": 46, "eval_count": 113, "total_duration": 5}
+SAYS = [
+    line(message={"role": "assistant", "content": "one two "}, done=False),
+    line(message={"role": "assistant", "content": "three f"}, done=False),
+    line(message={"role": "assistant", "content": "our five"}, done=False),
+    line(message={"role": "assistant", "content": ""}, **LAST),
+]
+
+
+async def test_what_a_real_ollama_answers_is_free_and_in_the_books():
+    """Under all policies: counted by its own numbers, kept where nothing is lost by it, limited as others are."""
+    async with RealOllama("qwen3:4b") as real:
+        real.lines = SAYS
+        config = house(
+            {"ollama": {"base_url": real.url, "requests_per_day": 2}}, budgets={"all": {"daily": 1}}
+        )
+        async with running(config) as daemon:
+            await ask(daemon.url, "GET", "/api/tags")
+            answers = [await chat(daemon, "qwen3:4b", headers={}, stream=True) for _ in range(2)]
+            own = [await chat(daemon, "qwen3:4b", stream=True) for _ in range(2)]
+            sums = await counted(daemon)
+    assert [words(one) for one in (*answers, own[0])] == [WORDS] * 3
+    assert own[0].lines == [json.loads(one) for one in SAYS]
+    assert own[1].status == 429
+    assert len(real.questions("/api/chat")) == 2
+    assert [
+        part(row, "provider", "cached", "input_tokens", "output_tokens", "cost_nusd") for row in rows()[:3]
+    ] == [
+        ("ollama", "", 46, 113, 0),
+        ("ollama", "hit", 0, 0, 0),
+        ("ollama", "", 46, 113, 0),
+    ]
+    assert sums == written()
+
+
+@pytest.mark.parametrize("name", ["qwen3:4b", "ollama/qwen3:4b"])
+async def test_from_a_cloud_to_a_local_model_and_back(name):
+    """By the name that the local one has without an entry: what the cloud began the local one ends, and the other way."""
+    ask_in = {"stream": True, "brand_new": 1}
+    cut = Script([b"".join(parts(CHAT)[:2])], then="cut")
+    scripts = [cut, refused(503), refused(503), refused(503), fine(" five")]
+    async with RealOllama("qwen3:4b") as real, Upstream(lambda _: scripts.pop(0)) as upstream:
+        real.lines = SAYS[2:]
+        config = house(
+            {"p": provider(CHAT, upstream), "ollama": {"base_url": real.url}},
+            model("m", "p", CHAT, resume=True, fallbacks=[name]),
+            {
+                "name": "mine",
+                "backend": "ollama",
+                "backend_model": "qwen3:4b",
+                "resume": True,
+                "fallbacks": ["m"],
+            },
+            retry={"max_retries": 0},
+        )
+        async with running(config) as daemon:
+            await ask(daemon.url, "GET", "/api/tags")
+            resumed = await chat(daemon, **ask_in)
+            instead = await chat(daemon, **ask_in)
+            real.lines = SAYS[:2]
+            scripts[:] = [fine("our five")]
+            back = await chat(daemon, "mine", **ask_in)
+            sums = await counted(daemon)
+    assert words(resumed) == words(back) == WORDS
+    assert words(instead) == "our five"
+    assert [one.lines[-1]["answered_by"] for one in (resumed, instead, back)] == [
+        "qwen3:4b",
+        "qwen3:4b",
+        "m:latest",
+    ]
+    first, second, third, *_ = (one.json for one in real.questions("/api/chat"))
+    assert first["messages"][1] == {"role": "assistant", "content": "one two three f"}
+    assert "brand_new" not in first
+    assert second["model"] == third["model"] == "qwen3:4b"
+    assert third["brand_new"] == 1
+    assert upstream.requests[-1].json["messages"][1]["content"] == "one two three f"
+    assert sums == written()
+
+
+# ------------------------------------------------------------------------------------------------- taking turns
+
+
+async def test_who_waits_for_a_turn_may_leave_and_others_are_answered_before_the_end(tmp_path):
+    """Answers and embeddings in one line, through a reload, and while the daemon stops."""
+    hold, path = asyncio.Event(), tmp_path / "config.yaml"
+    vectors = json.dumps(
+        {"data": [{"index": 0, "embedding": [3.0, 4.0]}], "usage": {"prompt_tokens": 1}}
+    ).encode()
+
+    def decide(seen):
+        if seen.path.endswith("embeddings"):
+            return Script([vectors], headers=JSON)
+        return Script([CHAT.stream(Said(seen.json["messages"][0]["content"]))], hold=hold)
+
+    def asked(text):
+        return question("m", messages=[{"role": "user", "content": text}], stream=True)
+
+    async with Upstream(decide) as upstream:
+        entry = provider(CHAT, upstream, at_once=1)
+        embedder = {
+            "name": "e",
+            "backend": "p",
+            "capabilities": ["embedding"],
+            "price": {"input": 0, "output": 0},
+        }
+        made = {**IN_FORCE, "providers": {"p": entry}, "models": [model("m", "p", CHAT), embedder]}
+        async with managed(path, json.dumps({**made, "server": {"drain_s": 30}})) as daemon:
+            gate = daemon._gateway.shared.gates.of(daemon._gateway.providers["p"].settings)[0]
+            first = asyncio.create_task(ask(daemon.url, "POST", "/api/chat", asked("first"), OWN))
+            await upstream.arrivals.acquire()
+            _, writer = await connect(daemon.url)
+            writer.write(request(daemon.url, "POST", "/api/chat", asked("leaves"), OWN))
+            while gate.waiting < 1:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            embedded = asyncio.create_task(
+                ask(daemon.url, "POST", "/api/embed", {"model": "e", "input": "x"}, OWN)
+            )
+            while gate.waiting < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            path.write_text(json.dumps({**made, "models": [*made["models"], model("n", "p", CHAT)]}))
+            await daemon._take_over()
+            last_one = asyncio.create_task(ask(daemon.url, "POST", "/api/chat", asked("last"), OWN))
+            while gate.waiting < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            writer.close()
+            while gate.waiting > 2:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            assert len(upstream.requests) == 1
+            daemon.stop()
+            hold.set()
+            assert words(await first) == "first"
+            assert (await embedded).json["embeddings"] == [[0.6, 0.8]]
+            assert words(await last_one) == "last"
+    assert [seen.path.rpartition("/")[2] for seen in upstream.requests] == [
+        "completions",
+        "embeddings",
+        "completions",
+    ]
+    assert sorted(row["outcome"] for row in rows()) == ["answered", "answered", "answered", "left"]
+
+
+# ---------------------------------------------------------------------------------------------- vendors' own ways
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/api/chat", {"think": True}),
+        ("/v1/chat/completions", {"reasoning_effort": "high"}),
+        ("/v1/messages", {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 4000}),
+        ("/v1/responses", {"reasoning": {"effort": "high"}}),
+    ],
+)
+async def test_to_think_is_asked_for_in_a_vendors_words_on_any_wire(path, more):
+    """And what it thought is told in the client's."""
+    async with Upstream(lambda _: Script([CHAT.stream(Said(WORDS, thinking="Hm."))])) as upstream:
+        config = house(
+            {"z": {"kind": "zai", "api_key": "k", "base_url": upstream.url}},
+            {"name": "m", "backend": "z", "backend_model": "glm-4.7", "price": {"input": 0, "output": 0}},
+        )
+        async with running(config) as daemon:
+            text = (
+                {"input": "Hi"}
+                if path.endswith("responses")
+                else {"messages": [{"role": "user", "content": "Hi"}]}
+            )
+            got = await ask(daemon.url, "POST", path, {"model": "m", "stream": False, **text, **more})
+    assert got.status == 200, got.body
+    assert upstream.requests[0].json["thinking"] == {"type": "enabled"}
+    assert "Hm." in got.body.decode()
+
+
+async def test_tokens_of_a_vendors_model_are_estimated():
+    """Nobody is asked for that."""
+    async with Upstream() as upstream:
+        config = house({"p": provider(CHAT, upstream)}, model("m", "p", CHAT))
+        async with running(config) as daemon:
+            body = {"model": "m", "messages": [{"role": "user", "content": "one two three four"}]}
+            got = await ask(daemon.url, "POST", "/v1/messages/count_tokens", body)
+    assert (got.status, upstream.requests) == (200, [])
+    assert 4 <= got.json["input_tokens"] <= 20
+
+
+async def test_sealed_reasoning_of_another_vendor_of_responses_returns_to_it():
+    """xAI's, with the turn that it belongs to."""
+    turn = [signed.Thought("I look.", "c2VhbGVk"), signed.Call("call_1", "f", {"a": 1})]
+    async with Upstream() as upstream:
+        upstream.reply(signed.responses(turn))
+        upstream.reply(signed.responses([signed.Text("Done.")]))
+        config = house(
+            {"xai": {"api_key": "k", "base_url": f"{upstream.url}/v1"}},
+            {"name": "m", "backend": "xai", "backend_model": "grok-4.7"},
+        )
+        tools = [
+            {
+                "type": "function",
+                "function": {"name": "f", "parameters": {"type": "object", "properties": {}}},
+            }
+        ]
+        async with running(config) as daemon:
+            first = {"role": "user", "content": "Look."}
+            got = await chat(daemon, messages=[first], tools=tools)
+            back = [first, got.json["message"], {"role": "tool", "content": "1", "tool_name": "f"}]
+            assert words(await chat(daemon, messages=back, tools=tools)) == "Done."
+    one, two = (seen.json for seen in upstream.requests)
+    assert one["include"] == ["reasoning.encrypted_content"]
+    assert [item["encrypted_content"] for item in two["input"] if item.get("type") == "reasoning"] == [
+        "c2VhbGVk"
+    ]
