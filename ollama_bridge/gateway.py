@@ -253,6 +253,10 @@ class Gateway:
         for provider in self.providers.values():
             await provider.warm()
         await self.shared.warm()
+        if absent := self.registry.absent():
+            log.warning(
+                "nobody answers to these fallbacks now: see `ollama-bridge config check`", names=absent
+            )
         if unpayable := await self._book.unpayable(self.registry.models(), time.time()):
             log.warning(
                 "nobody knows what these models cost, and so no budget pays for them: set models[].price",

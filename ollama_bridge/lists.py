@@ -6,6 +6,7 @@ is another provider. Of those it holds no secret. Who finds it missing, torn or 
     {"version": 1, "providers": {"groq 3f0c…": {"asked": 1763726400.0, "models": {"llama-3.3-70b": {"context": 131072}}}}}
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ VERSION: Final = 1
 _WITHIN_S: Final = 10.0
 _FORGOTTEN_S: Final = 60 * 86_400.0
 """Seconds after which the list of a provider that nobody asks any more is gone."""
+_MOST_FORMER: Final = 500
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
 Entry = Mapping[str, Any]
@@ -44,6 +46,8 @@ class Shelf:
         failures: How often in a row it was asked in vain since.
         failed_s: When that was last.
         error: Why.
+        former: Ids of those that it once said and says no more, the latest first: a name in the configuration that is
+            among them is no slip of the pen.
     """
 
     models: Mapping[str, Entry] = field(default_factory=dict)
@@ -52,6 +56,7 @@ class Shelf:
     failures: int = 0
     failed_s: float = 0.0
     error: str = ""
+    former: tuple[str, ...] = ()
     _twins: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def listed(self, model_id: str) -> Listed | None:
@@ -62,6 +67,13 @@ class Shelf:
                 self._twins.update({undated(one): one for one in self.models})
             entry = self.models.get(self._twins.get(model_id, ""))
         return None if entry is None else from_entry(model_id, entry)
+
+    def after(self, before: "Shelf") -> "Shelf":
+        """The same, which also knows what it said earlier and says no more."""
+        said = (*before.models, *before.former)
+        return dataclasses.replace(
+            self, former=tuple(one for one in said if one not in self.models)[:_MOST_FORMER]
+        )
 
     @property
     def day(self) -> str:
@@ -205,13 +217,16 @@ def _told(shelf: Shelf) -> Mapping[str, Any]:
         "failed": shelf.failed_s,
         "error": shelf.error,
         "models": shelf.models,
+        "former": shelf.former,
     }
     return {name: value for name, value in said.items() if value}
 
 
 def _shelf(told: Mapping[str, Any]) -> Shelf:
-    models = told.get("models", {})
-    if not all(type(entry) is dict for entry in models.values()):
+    models, former = told.get("models", {}), told.get("former", [])
+    if not all(type(entry) is dict for entry in models.values()) or not all(
+        type(one) is str for one in former
+    ):
         raise TypeError
     return Shelf(
         models,
@@ -220,4 +235,5 @@ def _shelf(told: Mapping[str, Any]) -> Shelf:
         int(told.get("failures", 0)),
         float(told.get("failed", 0)),
         str(told.get("error", "")),
+        tuple(former),
     )

@@ -13,6 +13,7 @@ from ollama_bridge.cli.terms import unpayable
 from ollama_bridge.config import API_KEY_VARIABLES, Config, KeyPath
 from ollama_bridge.config.faults import dotted
 from ollama_bridge.config.file import Loaded
+from ollama_bridge.config.instead import unanswered
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.masking import MASK, mask
 
@@ -68,9 +69,10 @@ def check(ctx: click.Context) -> None:
         $ ollama-bridge config check
     """
     where = source(ctx)
-    loaded = where.load().config
+    found = where.load()
+    loaded = found.config
     loaded.check_served()
-    for note in _notes(loaded):
+    for note in (*_notes(loaded), *unanswered(loaded, found.lists)):
         click.echo(f"note: {note}", err=True)
     shown = sum(model.enabled for model in loaded.models)
     what = where.path if where.text() is not None else f"{where.path} does not exist, which"

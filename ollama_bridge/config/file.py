@@ -244,7 +244,7 @@ class _Assembly:
         offers = tuple(offered(written, lists, hidden=self._hidden))
         added = tuple(offer.config for offer in offers)
         origins = [LISTED if offer.from_list else CATALOGUE for offer in offers]
-        added += tuple(parents(written, added))
+        added += tuple(parents(written, added, lists))
         places = enumerate((*origins, *(CATALOGUE for _ in added[len(origins) :])), start=len(written.models))
         self._origins.update({("models", place): origin for place, origin in places})
         models = written.models + added
@@ -253,7 +253,7 @@ class _Assembly:
         except BrokenLineage as exc:
             _, origin = self._place(("models", exc.index, "from"))
             raise ConfigError(f"{origin}: {exc}") from None
-        for place, message in instead_faults(written, models, whole):
+        for place, message in instead_faults(written, models, whole, lists):
             raise ConfigError(mask(f"{self._place(place)[1]}: {message}"))
         return Loaded(written.offering(models, told(written, whole, lists)), self._origins, lists)
 
