@@ -380,6 +380,18 @@ def test_config_check_says_what_will_be_offered_and_what_will_not_work(run, file
     assert "does not exist, which is fine: 1 model of demo" in run("config", "check").stderr
 
 
+def test_config_check_says_why_a_provider_at_another_address_offers_nothing(run, file, monkeypatch):
+    """A key of the environment does not go to an address in the file by itself; and who lists models must be asked."""
+    monkeypatch.setenv("GROQ_API_KEY", "x")
+    file.write_text("providers:\n  groq: {base_url: 'http://127.0.0.1:1/v1'}\n  vllm:\n")
+    assert run("config", "check", "--config", file).stderr == (
+        "note: provider 'groq' has no key, and so its models are not offered: an entry with a base_url names its own, "
+        "providers.groq.api_key: ${GROQ_API_KEY}\n"
+        "note: no model is enabled yet: `ollama-bridge models discover` asks the providers which they have\n"
+        f"{file} is fine: 0 models of groq, vllm\n"
+    )
+
+
 def test_config_check_notes_what_is_legal_and_hardly_meant(run, file):
     """Limits of keys that nobody brings, and models that no budget can pay for."""
     terms = "limits: {key: {requests_per_minute: 7}}\nbudgets: {key: {daily: 1}}\n"

@@ -13,6 +13,7 @@ from ollama_bridge.cli.terms import unpayable
 from ollama_bridge.config import API_KEY_VARIABLES, Config, KeyPath
 from ollama_bridge.config.faults import dotted
 from ollama_bridge.config.file import Loaded
+from ollama_bridge.config.offering import asks, can_answer
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.masking import MASK, mask
 
@@ -111,8 +112,16 @@ def _notes(loaded: Config) -> Iterator[str]:
     """What is legal and yet hardly meant."""
     for name, provider in loaded.providers.items():
         variables = API_KEY_VARIABLES.get(provider.kind or name)
-        if variables and not provider.api_key and provider.base_url is None:
+        if not variables or provider.api_key:
+            continue
+        if provider.base_url is None:
             yield f"provider '{name}' has no key: its models will answer with an error; set {variables[0]}"
+        elif not can_answer(loaded, name):
+            # A key of the environment is its vendor's: it must not go elsewhere unasked.
+            yield (
+                f"provider '{name}' has no key, and so its models are not offered: an entry with a base_url names its "
+                f"own, providers.{name}.api_key: ${{{variables[0]}}}"
+            )
     for section, each in (("limits", loaded.limits), ("budgets", loaded.budgets)):
         if "key" in each and not loaded.demands_keys:
             yield (
@@ -120,7 +129,10 @@ def _notes(loaded: Config) -> Iterator[str]:
                 "use " + ("'address'" if section == "limits" else "'all'")
             )
     if not any(model.enabled for model in loaded.models):
-        yield "no model is enabled"
+        lists = any(asks(loaded, name) for name in loaded.providers)
+        yield "no model is enabled" + (
+            " yet: `ollama-bridge models discover` asks the providers which they have" if lists else ""
+        )
     if names := ", ".join(unpayable(loaded)):
         yield f"nobody knows what these models cost, and so no budget pays for them: {names}; set models[].price"
 

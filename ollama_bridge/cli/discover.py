@@ -12,8 +12,8 @@ from ollama_bridge import lists, logs
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.cli import listing
 from ollama_bridge.config import Config
-from ollama_bridge.config.faults import suggestion
 from ollama_bridge.config.file import Source
+from ollama_bridge.config.nearest import suggestion
 from ollama_bridge.config.offering import LIVE_KINDS, asks, can_answer, shelf_of
 from ollama_bridge.discovery import Outcome, ask, keys_of
 from ollama_bridge.errors import ConfigError

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from ollama_bridge.catalog import ModelConfig, catalogue_models
-from ollama_bridge.config.faults import faults, suggestion
+from ollama_bridge.config.faults import faults
 from ollama_bridge.config.instead import instead_faults
+from ollama_bridge.config.nearest import suggestion
 from ollama_bridge.config.offering import offered, parents, told
 from ollama_bridge.config.schema import ENTRY_VARIABLES, IMPLICIT_PROVIDERS, Config, KeyPath, suffice
 from ollama_bridge.discovered import other_name
