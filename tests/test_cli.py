@@ -363,6 +363,18 @@ def test_config_show_tells_of_every_section_and_of_no_secret(run, file):
     assert "a-key-of-mine" not in text
 
 
+def test_a_real_ollamas_models_are_told_of_where_they_cannot_be_listed(run, file):
+    """They are asked for each time; who wants to hide or rename one gives it an entry."""
+    file.write_text("providers:\n  ollama: {base_url: 'http://127.0.0.1:1'}\n")
+    told = run("models", "--config", file).stderr
+    assert "clients also see what ollama has just now: 'ollama-bridge models discover' asks" in told
+    refused = run("models", "disable", "qwen3:4b", "--config", file, code=2).stderr
+    assert "`ollama-bridge models add qwen3:4b --backend ollama` makes an entry of it" in refused
+    run("models", "add", "qwen3:4b", "--backend", "ollama", "--config", file)
+    run("models", "disable", "qwen3:4b", "--config", file)
+    assert "enabled: false" in file.read_text()
+
+
 def test_config_path_is_data(run, file):
     assert run("config", "path").stdout == f"{default_path()}\n"
     assert run("config", "path", "--config", file).stdout == f"{file}\n"

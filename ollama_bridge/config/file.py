@@ -21,7 +21,7 @@ from ollama_bridge.catalog import ModelConfig, catalogue_models
 from ollama_bridge.config.faults import faults
 from ollama_bridge.config.instead import instead_faults
 from ollama_bridge.config.nearest import suggestion
-from ollama_bridge.config.offering import offered, parents, told
+from ollama_bridge.config.offering import live_providers, offered, parents, told
 from ollama_bridge.config.schema import ENTRY_VARIABLES, IMPLICIT_PROVIDERS, Config, KeyPath, suffice
 from ollama_bridge.discovered import other_name
 from ollama_bridge.errors import ConfigError
@@ -209,8 +209,18 @@ def find(config: Config, name: str) -> tuple[int, ModelConfig]:
         index = next(others, None)
     if index is None:
         known = [spelling for model in config.models for spelling in (model.name, *model.aliases)]
-        raise ConfigError(f"model '{name}' not found{suggestion(name, known)}")
+        raise ConfigError(f"model '{name}' not found{suggestion(name, known) or _live_hint(config, name)}")
     return index, config.models[index]
+
+
+def _live_hint(config: Config, name: str) -> str:
+    """A real Ollama's models are in no file: the daemon asks for them each time."""
+    live = next(iter(live_providers(config)), "")
+    return (
+        f"; if it is one of those that '{live}' has, `ollama-bridge models add {name} --backend {live}` makes an entry of it"
+        if live
+        else ""
+    )
 
 
 class _Assembly:

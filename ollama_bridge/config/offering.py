@@ -52,6 +52,11 @@ def says_who(written: Config, name: str) -> bool:
     return bool(model_id) and provider in written.providers
 
 
+def live_providers(written: Config) -> list[str]:
+    """Those whose models are asked for each time, and stand in no list of ours."""
+    return [name for name, each in written.providers.items() if (each.kind or name) == "ollama"]
+
+
 def can_answer(written: Config, name: str) -> bool:
     """Whether a provider has a key, or needs none: others would only offer errors."""
     provider = written.providers[name]
