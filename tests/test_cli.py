@@ -363,6 +363,15 @@ def test_config_show_tells_of_every_section_and_of_no_secret(run, file):
     assert "a-key-of-mine" not in text
 
 
+def test_config_check_says_which_variable_a_key_lacks(run, monkeypatch):
+    """Half of an account makes no provider, and is no fault either."""
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "x")
+    note = "note: CLOUDFLARE_API_TOKEN is set, but cloudflare also needs CLOUDFLARE_ACCOUNT_ID, and is left out\n"
+    assert note in run("config", "check").stderr
+    monkeypatch.setenv("CLOUDFLARE_ACCOUNT_ID", "y")
+    assert "note" not in run("config", "check").stderr
+
+
 def test_a_real_ollamas_models_are_told_of_where_they_cannot_be_listed(run, file):
     """They are asked for each time; who wants to hide or rename one gives it an entry."""
     file.write_text("providers:\n  ollama: {base_url: 'http://127.0.0.1:1'}\n")

@@ -8,12 +8,14 @@ import click
 import orjson
 from pydantic import BaseModel
 
+from ollama_bridge.backends.vendors import VENDORS
 from ollama_bridge.cli.options import config_options, source
 from ollama_bridge.cli.terms import unpayable
 from ollama_bridge.config import API_KEY_VARIABLES, Config, KeyPath
 from ollama_bridge.config.faults import dotted
 from ollama_bridge.config.file import Loaded
 from ollama_bridge.config.offering import asks, can_answer
+from ollama_bridge.config.schema import ENTRY_VARIABLES
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.masking import MASK, mask
 
@@ -69,9 +71,10 @@ def check(ctx: click.Context) -> None:
         $ ollama-bridge config check
     """
     where = source(ctx)
-    loaded = where.load().config
+    whole = where.load()
+    loaded = whole.config
     loaded.check_served()
-    for note in _notes(loaded):
+    for note in (*_half(whole), *_notes(loaded)):
         click.echo(f"note: {note}", err=True)
     shown = sum(model.enabled for model in loaded.models)
     what = where.path if where.text() is not None else f"{where.path} does not exist, which"
@@ -106,6 +109,14 @@ def _without_password(url: str) -> str:
     user, sign, where = parts.netloc.rpartition("@")
     name = user.partition(":")[0] + (f":{MASK}" if ":" in user else "")
     return parts._replace(netloc=f"{name}{sign}{where}", query=MASK if parts.query else "").geturl()
+
+
+def _half(whole: Loaded) -> Iterator[str]:
+    """The same variables serve a vendor's other tools, so that one of them alone is no fault."""
+    for kind, key_variable in whole.halves.items():
+        if kind not in whole.config.providers:
+            missing = " and ".join(ENTRY_VARIABLES[kind][part][0] for part in VENDORS[kind].needs)
+            yield f"{key_variable} is set, but {kind} also needs {missing}, and is left out"
 
 
 def _notes(loaded: Config) -> Iterator[str]:

@@ -81,11 +81,13 @@ class Loaded:
     Args:
         origins: By place; `origin` knows how to read it.
         lists: What the providers said of their models.
+        halves: Kinds of providers whose key the environment has, and not the rest; and the key's variable.
     """
 
     config: Config
     origins: Mapping[KeyPath, str]
     lists: Lists = NO_LISTS
+    halves: Mapping[str, str] = field(default_factory=dict)
 
     def origin(self, path: KeyPath) -> str:
         """Where the value at `path` came from.
@@ -216,11 +218,8 @@ def find(config: Config, name: str) -> tuple[int, ModelConfig]:
 def _live_hint(config: Config, name: str) -> str:
     """A real Ollama's models are in no file: the daemon asks for them each time."""
     live = next(iter(live_providers(config)), "")
-    return (
-        f"; if it is one of those that '{live}' has, `ollama-bridge models add {name} --backend {live}` makes an entry of it"
-        if live
-        else ""
-    )
+    entry = f"`ollama-bridge models add {name} --backend {live}` makes an entry of it"
+    return f"; if it is one of those that '{live}' has, {entry}" if live else ""
 
 
 class _Assembly:
@@ -243,6 +242,7 @@ class _Assembly:
         self._names = names
         self._data: dict[str, Any] = (tree and tree.data) or {}
         self._origins = {place: f"{source.path}:{line}" for place, line in self._lines.items()}
+        self._halves: dict[str, str] = {}
 
     def loaded(self) -> Loaded:
         self._take_variables()
@@ -266,7 +266,9 @@ class _Assembly:
             raise ConfigError(f"{origin}: {exc}") from None
         for place, message in instead_faults(written, models, whole):
             raise ConfigError(mask(f"{self._place(place)[1]}: {message}"))
-        return Loaded(written.offering(models, told(written, whole, lists)), self._origins, lists)
+        return Loaded(
+            written.offering(models, told(written, whole, lists)), self._origins, lists, self._halves
+        )
 
     def _take_variables(self) -> None:
         for name in VARIABLES:
@@ -297,6 +299,8 @@ class _Assembly:
             if written or suffice(kind, {key: self._environ[name] for key, name in taken.items()}):
                 for key, name in taken.items():
                     self._put(("providers", kind, key), self._environ[name], self._names[name])
+            elif "api_key" in taken:
+                self._halves[kind] = taken["api_key"]
 
     def _first_set(self, names: Iterable[str]) -> str | None:
         return next((name for name in names if self._environ.get(name, "").strip()), None)
