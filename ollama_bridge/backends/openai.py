@@ -155,7 +155,9 @@ class OpenAIBackend:
         self._vendor = vendor = vendor_of(settings.kind, settings.base_url)
         self._is_openai = vendor is None and is_openai(settings.base_url)
         self._dialect = vendor.dialect if vendor else OPENAI if self._is_openai else PLAIN
-        variable = vendor.key_variables[0] if vendor and vendor.key_variables else "OPENAI_API_KEY"
+        variable = (
+            next(iter(vendor.key_variables), "") if vendor else "OPENAI_API_KEY" if self._is_openai else ""
+        )
         http = http_client(settings)
         self._sign_in = sign_in_for(vendor.sign_in, settings, variable, http) if vendor else None
         self._wants_key = self._is_openai or (vendor is not None and self._demands_key(vendor))

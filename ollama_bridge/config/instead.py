@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from ollama_bridge.allowances import Budget
 from ollama_bridge.backends import KINDS
 from ollama_bridge.catalog import ModelConfig, catalogue_models
-from ollama_bridge.config.faults import suggestion
+from ollama_bridge.config.nearest import suggestion
 from ollama_bridge.config.offering import perhaps, shelf_of
 from ollama_bridge.config.schema import Config, KeyPath
 from ollama_bridge.discovered import other_name

@@ -79,6 +79,11 @@ def _called(provider: str, name: str, ids: Iterable[str]) -> str:
     return next((one for one in ids if key in {key_of(fitted(one)), key_of(fitted(one, provider))}), "")
 
 
+def live_providers(written: Config) -> list[str]:
+    """Those whose models are asked for each time, and stand in no list of ours."""
+    return [name for name, each in written.providers.items() if (each.kind or name) == "ollama"]
+
+
 def can_answer(written: Config, name: str) -> bool:
     """Whether a provider has a key, or needs none: others would only offer errors."""
     provider = written.providers[name]
