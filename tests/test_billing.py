@@ -467,6 +467,24 @@ async def test_what_calls_under_way_may_cost_is_not_said_to_be_spent(till, clock
     assert 0.16 <= float(line["spent_usd"]) < 0.18
 
 
+async def test_what_is_settled_while_a_refusal_is_worded_counts_as_under_way(till, clock, monkeypatch):
+    """The store may still count it as spent: nobody is sent away until midnight for that."""
+    account = of_all(daily=0.2)
+    policy = billing(ScriptedBackend(ANSWER), till, clock, accounts=(account,))
+    taken = await till.take((), 0, [account], wanted=15 * CENT, least=1)
+    spent = till.store.spent
+
+    async def spent_then_settled(purses):
+        found = await spent(purses)
+        till.settle(taken, tokens=0, nusd=CENT)
+        return found
+
+    monkeypatch.setattr(till.store, "spent", spent_then_settled)
+    exc = await refusal(policy)
+    assert "is used up by what calls under way may cost" in str(exc)
+    assert exc.retry_after_s == SOON_S
+
+
 async def test_a_call_that_no_budget_could_pay_for_is_no_budget_used_up(till, clock):
     """One warning for each, and the first does not hide the second."""
     account = of_all(daily=0.2)

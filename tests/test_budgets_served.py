@@ -26,6 +26,7 @@ def priced(wire, url, *, output=10, **extra):
     config = wire.config(url, **extra)
     config["models"][0]["price"] = {"input": 0, "output": output}
     config["discovery"] = {"enabled": False}  # every request counts
+    config["streaming"] = {"heartbeat_s": 0}  # on a busy machine one begins a reply that is to be a 429
     return config
 
 

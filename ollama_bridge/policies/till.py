@@ -177,8 +177,10 @@ class Till:
         return tuple(found)
 
     async def _empty(self, drawer: Drawer, refused: Refused, least: int, now_s: float) -> Exception:
+        limit, key = drawer.purse.limit, drawer.purse.key
+        held = self._under_way[key]
         (spent,) = await self.store.spent([drawer.purse])
-        limit, held = drawer.purse.limit, self._under_way[drawer.purse.key]
+        held = max(held, self._under_way[key])  # what was settled meanwhile may still be in `spent`
         is_held = least <= limit - spent + held
         if least > limit:
             self._notice("a call costs more than a budget holds", drawer, costs_usd=usd(least))
