@@ -35,6 +35,9 @@ from ollama_bridge.native import Relayed
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:11434"
 
+_VECTORS: Final = {"embed": "embeddings", "embeddings": "embedding"}
+"""Routes to where their vectors stand. Whoever answers one in the shape of the other is not passed on as it is."""
+
 EMBED_LIMITS: Final = Limits(inputs=512)
 """Of our own making, so that no reply is too large."""
 
@@ -117,7 +120,9 @@ class OllamaBackend:
             finally:
                 response.close()  # nothing to do when it was read to its end
             answer = await read_reply(read, whole, response.content_type, request, self._failures)
-        return replace(answer, native=replies[0]) if is_own else answer
+        if not is_own or _VECTORS.get(route) not in replies[0]:
+            return answer
+        return replace(answer, native=replies[0])
 
     async def models(self) -> Sequence[Listed] | None:
         """What it has; see `facts.Lister`."""
