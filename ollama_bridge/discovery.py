@@ -91,9 +91,9 @@ async def ask(config: Config, name: str, provider: Lister, before: Shelf, *, now
         error, shown = exc.summary, str(exc)
     else:
         if models is None:
-            return Outcome(name, Shelf(asked_s=now_s, absent=True), before)
+            return Outcome(name, Shelf(asked_s=now_s, absent=True).after(before), before)
         shelf = await asyncio.to_thread(_shelf, config, name, models, now_s)
-        return Outcome(name, shelf, before)
+        return Outcome(name, shelf.after(before), before)
     failed = replace(before, failures=before.failures + 1, failed_s=now_s, error=error)
     return Outcome(name, failed, before, error, shown)
 

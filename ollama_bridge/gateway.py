@@ -16,6 +16,7 @@ import structlog
 from ollama_bridge.allowances import rates_of
 from ollama_bridge.backends import fim
 from ollama_bridge.backends.lazy import LazyProvider
+from ollama_bridge.backends.vendors import vendor_of
 from ollama_bridge.catalog import COMPATIBLE, Model
 from ollama_bridge.chat import (
     Answerer,
@@ -252,6 +253,10 @@ class Gateway:
         for provider in self.providers.values():
             await provider.warm()
         await self.shared.warm()
+        if absent := self.registry.absent():
+            log.warning(
+                "nobody answers to these fallbacks now: see `ollama-bridge config check`", names=absent
+            )
         if unpayable := await self._book.unpayable(self.registry.models(), time.time()):
             log.warning(
                 "nobody knows what these models cost, and so no budget pays for them: set models[].price",
@@ -338,8 +343,11 @@ def _backoff(config: Config) -> Backoff:
 
 def _may_seal(name: str, provider: Provider) -> bool:
     """Whether the provider may want something back; else nobody need look for it in every turn of a history."""
+    if provider.api == "chat":
+        vendor = vendor_of(provider.kind or name, provider.base_url)
+        return vendor is not None and vendor.dialect.echo is not None
     if provider.api is not None:
-        return provider.api == "responses"
+        return True
     return provider.facts_kind(name) not in _NEVER_SEAL
 
 

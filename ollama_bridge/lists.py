@@ -6,6 +6,7 @@ is another provider. Of those it holds no secret. Who finds it missing, torn or 
     {"version": 1, "providers": {"groq 3f0c…": {"asked": 1763726400.0, "models": {"llama-3.3-70b": {"context": 131072}}}}}
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ _WITHIN_S: Final = 10.0
 _FORGOTTEN_S: Final = 60 * 86_400.0
 """Seconds after which the list of a provider that nobody asks any more is gone."""
 _DOOMSDAY_S: Final = 253_402_300_800.0  # the year 10000, which no calendar of ours has
+_MOST_FORMER: Final = 500
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
 Entry = Mapping[str, Any]
@@ -45,6 +47,8 @@ class Shelf:
         failures: How often in a row it was asked in vain since.
         failed_s: When that was last.
         error: Why.
+        former: Ids of those that it once said and says no more, the latest first: a name in the configuration that is
+            among them is no slip of the pen.
     """
 
     models: Mapping[str, Entry] = field(default_factory=dict)
@@ -53,6 +57,7 @@ class Shelf:
     failures: int = 0
     failed_s: float = 0.0
     error: str = ""
+    former: tuple[str, ...] = ()
     _twins: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def listed(self, model_id: str) -> Listed | None:
@@ -63,6 +68,13 @@ class Shelf:
                 self._twins.update({undated(one): one for one in self.models})
             entry = self.models.get(self._twins.get(model_id, ""))
         return None if entry is None else from_entry(model_id, entry)
+
+    def after(self, before: "Shelf") -> "Shelf":
+        """The same, which also knows what it said earlier and says no more."""
+        said = (*before.models, *before.former)
+        return dataclasses.replace(
+            self, former=tuple(one for one in said if one not in self.models)[:_MOST_FORMER]
+        )
 
     @property
     def day(self) -> str:
@@ -211,17 +223,17 @@ def _told(shelf: Shelf) -> Mapping[str, Any]:
         "failed": shelf.failed_s,
         "error": shelf.error,
         "models": shelf.models,
+        "former": shelf.former,
     }
     return {name: value for name, value in said.items() if value}
 
 
 def _shelf(told: Mapping[str, Any]) -> Shelf:
-    models, asked_s, failed_s = (
-        told.get("models", {}),
-        float(told.get("asked", 0)),
-        float(told.get("failed", 0)),
-    )
-    if not all(type(entry) is dict for entry in models.values()):
+    models, former = told.get("models", {}), told.get("former", [])
+    asked_s, failed_s = float(told.get("asked", 0)), float(told.get("failed", 0))
+    if any(type(entry) is not dict for entry in models.values()) or any(
+        type(one) is not str for one in former
+    ):
         raise TypeError
     if not (0 <= asked_s < _DOOMSDAY_S and 0 <= failed_s < _DOOMSDAY_S):
         raise ValueError
@@ -232,4 +244,5 @@ def _shelf(told: Mapping[str, Any]) -> Shelf:
         int(told.get("failures", 0)),
         failed_s,
         str(told.get("error", "")),
+        tuple(former),
     )

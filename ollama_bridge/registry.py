@@ -150,6 +150,12 @@ class ModelRegistry:
         """Whether it is one that stands for others."""
         return model.name in self._index.stand_ins
 
+    def absent(self) -> list[str]:
+        """Fallbacks that nobody is called, hidden or not."""
+        known = {*self._index.answering, *(parse_name(model.name).key for model in self._index.all)}
+        named = {name for model in self._index.enabled for name in model.config.fallbacks}
+        return sorted(name for name in named if key_of(name) not in known)
+
     def enabled(self) -> tuple[Model, ...]:
         """The models that answer by themselves and are listed, in the order they were given."""
         return self._index.enabled

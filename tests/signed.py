@@ -1,4 +1,4 @@
-"""The three wires that sign: what a model says on each of them, and how exactly that has to come back."""
+"""The wires that sign or want reasoning back: what a model says on each, and how exactly that has to come back."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -167,6 +167,69 @@ def responses_again(turn: Turn) -> list[dict[str, Any]]:
     return back
 
 
+def chat(turn: Turn) -> bytes:
+    """Chat Completions, with reasoning as DeepSeek sends it, and in pieces as OpenRouter does."""
+    deltas: list[dict[str, Any]] = []
+    for index, block in enumerate(turn):
+        match block:
+            case Thought() as thought:
+                place = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": index}
+                deltas += [
+                    {"reasoning_content": piece, "reasoning_details": [{**place, "text": piece}]}
+                    for piece in thought.text
+                ]
+                deltas.append(
+                    {"content": "", "reasoning_details": [{**place, "signature": thought.signature}]}
+                )
+            case Text(text=text):
+                deltas.append({"content": text})
+            case Call() as call:
+                function = {"name": call.name, "arguments": json.dumps(call.arguments)}
+                deltas.append({"tool_calls": [{"index": index, "id": call.id, "function": function}]})
+    reason = "tool_calls" if _calls(turn) else "stop"
+    chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    last = {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+    return sse(*(json.dumps(chunk) for chunk in [*chunks, last]), "[DONE]")
+
+
+def _chat_again(turn: Turn) -> dict[str, Any]:
+    text = "".join(block.text for block in turn if isinstance(block, Text))
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    calls = [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": json.dumps(call.arguments, separators=(",", ":"))},
+        }
+        for call in turn
+        if isinstance(call, Call)
+    ]
+    return {**message, "content": text or None, "tool_calls": calls} if calls else message
+
+
+def text_again(turn: Turn) -> list[dict[str, Any]]:
+    thoughts = "".join(block.text for block in turn if isinstance(block, Thought))
+    return [{**_chat_again(turn), "reasoning_content": thoughts}]
+
+
+def details_again(turn: Turn) -> list[dict[str, Any]]:
+    details = [
+        {
+            "type": "reasoning.text",
+            "format": "anthropic-claude-v1",
+            "index": index,
+            "text": thought.text,
+            "signature": thought.signature,
+        }
+        for index, thought in enumerate(turn)
+        if isinstance(thought, Thought)
+    ]
+    return [{**_chat_again(turn), **({"reasoning_details": details} if details else {})}]
+
+
+CAPABLE = ["completion", "tools", "thinking"]
+
+
 @dataclass(frozen=True)
 class Wire:
     """One provider's wire.
@@ -191,7 +254,7 @@ class Wire:
             "server": {"port": 0},
             "providers": {self.kind: {"api_key": "k-test", "base_url": base}},
             "models": [
-                {"name": name, "backend": self.kind, "backend_model": model}
+                {"name": name, "backend": self.kind, "backend_model": model, "capabilities": CAPABLE}
                 for name, model in zip(("m", "other"), self.models, strict=True)
             ],
             **extra,
@@ -211,6 +274,10 @@ def _responses_held(body: dict[str, Any]) -> list[dict[str, Any]]:
     return [item for item in body["input"] if item.get("role") == "assistant" or item.get("type") in mine]
 
 
+def _chat_held(body: dict[str, Any]) -> list[dict[str, Any]]:
+    return [message for message in body["messages"] if message["role"] == "assistant"]
+
+
 ANTHROPIC = Wire(
     "anthropic",
     "anthropic",
@@ -228,4 +295,15 @@ GOOGLE = Wire(
     _google_held,
 )
 RESPONSES = Wire("responses", "openai", ("gpt-5.4", "gpt-5.5"), responses, responses_again, _responses_held)
-WIRES = [ANTHROPIC, GOOGLE, RESPONSES]
+OPENROUTER = Wire(
+    "openrouter",
+    "openrouter",
+    ("anthropic/claude-sonnet-4.6", "anthropic/claude-opus-4.6"),
+    chat,
+    details_again,
+    _chat_held,
+)
+DEEPSEEK = Wire("deepseek", "deepseek", ("deepseek-chat", "deepseek-reasoner"), chat, text_again, _chat_held)
+WIRES = [ANTHROPIC, GOOGLE, RESPONSES, OPENROUTER]
+THINKING = [*WIRES, DEEPSEEK]
+"""With those to whom a client that keeps the thinking need not be helped."""

@@ -12,7 +12,7 @@ from running import ask
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = """\
-providers: {acme: {kind: openai, base_url: "http://127.0.0.1:9/v1"}}
+providers: {acme: {kind: openai, base_url: "http://127.0.0.1:9/v1", discover: false}}
 budgets: {all: {daily: 5, instead: b}}
 cache: {enabled: true, store: disk}
 models:

@@ -363,6 +363,27 @@ def test_config_show_tells_of_every_section_and_of_no_secret(run, file):
     assert "a-key-of-mine" not in text
 
 
+def test_config_check_says_which_variable_a_key_lacks(run, monkeypatch):
+    """Half of an account makes no provider, and is no fault either."""
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "x")
+    note = "note: CLOUDFLARE_API_TOKEN is set, but cloudflare also needs CLOUDFLARE_ACCOUNT_ID, and is left out\n"
+    assert note in run("config", "check").stderr
+    monkeypatch.setenv("CLOUDFLARE_ACCOUNT_ID", "y")
+    assert "note" not in run("config", "check").stderr
+
+
+def test_a_real_ollamas_models_are_told_of_where_they_cannot_be_listed(run, file):
+    """They are asked for each time; who wants to hide or rename one gives it an entry."""
+    file.write_text("providers:\n  ollama: {base_url: 'http://127.0.0.1:1'}\n")
+    told = run("models", "--config", file).stderr
+    assert "clients also see what ollama has just now: 'ollama-bridge models discover' asks" in told
+    refused = run("models", "disable", "qwen3:4b", "--config", file, code=2).stderr
+    assert "`ollama-bridge models add qwen3:4b --backend ollama` makes an entry of it" in refused
+    run("models", "add", "qwen3:4b", "--backend", "ollama", "--config", file)
+    run("models", "disable", "qwen3:4b", "--config", file)
+    assert "enabled: false" in file.read_text()
+
+
 def test_config_path_is_data(run, file):
     assert run("config", "path").stdout == f"{default_path()}\n"
     assert run("config", "path", "--config", file).stdout == f"{file}\n"
@@ -378,6 +399,18 @@ def test_config_check_says_what_will_be_offered_and_what_will_not_work(run, file
         f"{file} is fine: 0 models of openai\n"
     )
     assert "does not exist, which is fine: 1 model of demo" in run("config", "check").stderr
+
+
+def test_config_check_says_why_a_provider_at_another_address_offers_nothing(run, file, monkeypatch):
+    """A key of the environment does not go to an address in the file by itself; and who lists models must be asked."""
+    monkeypatch.setenv("GROQ_API_KEY", "x")
+    file.write_text("providers:\n  groq: {base_url: 'http://127.0.0.1:1/v1'}\n  vllm:\n")
+    assert run("config", "check", "--config", file).stderr == (
+        "note: provider 'groq' has no key, and so its models are not offered: an entry with a base_url names its own, "
+        "providers.groq.api_key: ${GROQ_API_KEY}\n"
+        "note: no model is enabled yet: `ollama-bridge models discover` asks the providers which they have\n"
+        f"{file} is fine: 0 models of groq, vllm\n"
+    )
 
 
 def test_config_check_notes_what_is_legal_and_hardly_meant(run, file):

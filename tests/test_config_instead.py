@@ -6,7 +6,7 @@ from ollama_bridge.config.file import Source
 from ollama_bridge.errors import ConfigError
 
 FILE = """\
-providers: {{acme: {{kind: openai, base_url: "http://127.0.0.1:9/v1"}}}}
+providers: {{acme: {{kind: openai, base_url: "http://127.0.0.1:9/v1", discover: false}}}}
 budgets:
   all: {{daily: {daily}, instead: {all}}}
 models:

@@ -489,6 +489,7 @@ async def test_the_command_says_what_is_new_gone_and_changed(upstream, tmp_path)
         "provider": "a",
         "state": "ok",
         "models": 2,
+        "offered": 2,
         "new": ["one", "two"],
         "gone": [],
         "changed": [],
@@ -507,11 +508,30 @@ async def test_the_command_says_what_is_new_gone_and_changed(upstream, tmp_path)
 async def test_the_command_draws_a_table_for_people_and_columns_for_pipes(upstream, tmp_path, monkeypatch):
     """The same in both."""
     plain = (await _asking(upstream, tmp_path, "a")).stdout
-    assert plain.splitlines()[0].split() == ["provider", "state", "models", "new", "gone", "changed"]
-    assert plain.splitlines()[1].split() == ["a", "ok", "2", "one,", "two", "-", "-"]
+    assert plain.splitlines()[0].split() == [
+        "provider",
+        "state",
+        "models",
+        "offered",
+        "new",
+        "gone",
+        "changed",
+    ]
+    assert plain.splitlines()[1].split() == ["a", "ok", "2", "2", "one,", "two", "-", "-"]
     monkeypatch.setattr("ollama_bridge.cli.listing.on_a_terminal", lambda: True)
     drawn = (await _asking(upstream, tmp_path, "a")).stdout
-    assert drawn.splitlines()[1].split() == ["a", "ok", "2", "-", "-", "-"]
+    assert drawn.splitlines()[1].split() == ["a", "ok", "2", "2", "-", "-", "-"]
+
+
+async def test_the_command_names_few_and_says_how_many_clients_see(upstream, tmp_path):
+    """Of hundreds that are new, or were never asked for, a table names some or none; and how to show the hidden ones."""
+    upstream.replies["/a/models"] = script(*(f"m{number}" for number in range(90)))
+    first = await _asking(upstream, tmp_path, "a")
+    assert first.stdout.splitlines()[1].split() == ["a", "ok", "90", "0", "all", "-", "-"]
+    assert "`models enable` or providers.NAME.include shows them" in first.stderr
+    upstream.replies["/a/models"] = script(*(f"n{number}" for number in range(90)))
+    (row,) = (await _asking(upstream, tmp_path, "a")).stdout.splitlines()[1:]
+    assert "n0, n1, n10, n11, n12, n13, and 84 more  m0, m1, m10, m11, m12, m13, and 84 more" in row
 
 
 async def test_what_was_found_can_be_shown_enabled_and_disabled(upstream, tmp_path):

@@ -2,14 +2,12 @@
 
 import asyncio
 import hashlib
-import json
 import random
 
 import pytest
 
 from real_ollama import BRAND_NEW, JSON, NDJSON, RealOllama, behind, line
 from running import answer, ask, connect, request
-from shared import SHARED
 
 USER = [{"role": "user", "content": "?"}]
 SAID = [line(message={"role": "assistant", "content": "Hi"}, done=True, done_reason="stop", eval_count=1)]
@@ -132,17 +130,6 @@ async def test_a_dead_one_says_so(real, url):
     await real.stop()
     got = await ask(url, "POST", "/api/pull", {"model": "new"})
     assert (got.status, real.url in got.json["error"]) == (502, True)
-
-
-@pytest.mark.skipif(SHARED is None, reason="../shared/recordings is not here")
-async def test_a_recorded_pull(real, url):
-    """Of a real server's, cut at random borders."""
-    (path,) = (SHARED / "recordings/ollama").glob("native-pull-stream-*.json")
-    body = json.loads(path.read_text())["response"]["body"].encode()
-    cuts = sorted(random.Random(1).sample(range(1, len(body)), 9))
-    real.lines = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
-    got = await ask(url, "POST", "/api/pull", {"model": "gemma3:1b"})
-    assert got.body == body
 
 
 async def test_pushing(real, url):

@@ -1,11 +1,11 @@
 """The models of a real Ollama behind the bridge: listed with the cloud's, as they are there, and as they are now."""
 
 import asyncio
-import json
 import time
 
 import pytest
 
+from journal import journal
 from ollama_bridge.backends import ProviderSettings
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.config import Config
@@ -13,7 +13,6 @@ from ollama_bridge.errors import ConfigError
 from ollama_bridge.roster import FIRST_S, FRESH_S, PATIENCE_S, Known, Roster
 from real_ollama import BRAND_NEW, RealOllama, behind, line
 from running import ask, running
-from shared import SHARED
 
 SAID = [line(message={"role": "assistant", "content": "Hi"}, done=True, done_reason="stop", eval_count=1)]
 USER = [{"role": "user", "content": "?"}]
@@ -204,23 +203,6 @@ async def test_its_models_are_no_choice_of_the_bridges(tmp_path):
             assert got.lines[-1]["answered_by"] == "qwen3:4b"
 
 
-@pytest.mark.skipif(SHARED is None, reason="../shared/recordings is not here")
-async def test_recorded_lists_come_through(tmp_path):
-    """Those of real servers of 2024 and 2025, and of ollama.com."""
-    folder = SHARED / "recordings"
-    paths = [*folder.glob("ollama*/native-tags-*"), *folder.glob("ollama/native-ps-*")]
-    assert len(paths) == 6
-    for path in paths:
-        body = json.loads(path.read_text())["response"]["body"]
-        rows = (json.loads(body) if isinstance(body, str) else body)["models"]
-        async with RealOllama() as real, behind(real, tmp_path) as url:
-            real.models, real.running = {row["name"]: row for row in rows}, rows
-            tags = (await ask(url, "GET", "/api/tags")).json["models"]
-            ps = (await ask(url, "GET", "/api/ps")).json["models"]
-        assert [row for row in tags if row["name"] != "demo:latest"] == sorted(rows, key=tags.index)
-        assert ps == rows
-
-
 # ------------------------------------------------------------------------------------------------- coming and going
 
 
@@ -253,8 +235,15 @@ async def test_a_name_that_nobody_has_is_looked_for_once(tmp_path):
     assert len(real.questions("/api/tags")) <= 2
 
 
-async def test_one_that_is_down_is_not_in_the_way(tmp_path, capfd):
+async def test_one_that_is_down_is_not_in_the_way(tmp_path):
     """The rest is listed at once, the log says it once, and who asks for its models is told why; then it is back."""
+    with journal() as written:
+        await _down_and_up(tmp_path)
+    told = [line for line in written.lines if line["event"].startswith("a real Ollama does not")]
+    assert len(told) == 1
+
+
+async def _down_and_up(tmp_path):
     async with RealOllama("qwen3:4b") as real, behind(real, tmp_path) as url:
         assert await names(url) == ["demo:latest", "qwen3:4b"]
         await real.stop()
@@ -275,7 +264,6 @@ async def test_one_that_is_down_is_not_in_the_way(tmp_path, capfd):
     assert f"connection refused: is {real.url} right, and running?" in got.json["error"]
     assert f"connection refused: is {real.url} right, and running?" in show.json["error"]
     assert answered.lines[0]["message"]["content"] == "Hi"
-    assert capfd.readouterr().out.count("a real Ollama does not answer") == 1
 
 
 class Clock:

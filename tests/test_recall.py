@@ -1,6 +1,8 @@
 """What a provider signed comes back to it with the turn it belongs to, whatever the client has made of that turn."""
 
 import asyncio
+import json
+from dataclasses import replace
 
 import pytest
 
@@ -13,8 +15,8 @@ from ollama_bridge.store.file_depot import FileDepot
 from ollama_bridge.vault import Limits, Vault
 from running import ask, running
 from scripted import ScriptedBackend, collect
-from signed import ANTHROPIC, GOOGLE, RESPONSES, WIRES, Call, Text, Thought
-from upstream import Upstream
+from signed import ANTHROPIC, DEEPSEEK, GOOGLE, OPENROUTER, RESPONSES, THINKING, WIRES, Call, Text, Thought
+from upstream import Upstream, sse
 from wires import WIRES as PLAIN_WIRES
 from wires import Said
 
@@ -118,11 +120,11 @@ def ids_aside(held):
     """A turn with its calls' ids replaced by their order: a client may have made them anew."""
     number = 0
     for block in held:
-        block = block.get("functionCall", block)  # noqa: PLW2901
-        for key in ("id", "call_id"):
-            if key in block:
-                block[key] = number
-                number += 1
+        for call in block.get("tool_calls", [block.get("functionCall", block)]):
+            for key in ("id", "call_id"):
+                if key in call:
+                    call[key] = number
+                    number += 1
     return held
 
 
@@ -139,7 +141,7 @@ def text_aside(held):
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+@pytest.mark.parametrize("wire", THINKING, ids=lambda wire: wire.name)
 async def test_a_signed_turn_returns_whole(wire, client):
     """Signatures to the byte, each in its place; only what the client itself changed is different."""
     held = wire.held(await looped(wire, TURN, client))
@@ -221,7 +223,7 @@ async def test_encrypted_reasoning_is_asked_for_where_tools_are(tools):
     assert upstream.requests[0].json.get("include") == (["reasoning.encrypted_content"] if tools else None)
 
 
-@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+@pytest.mark.parametrize("wire", THINKING, ids=lambda wire: wire.name)
 async def test_a_restart_in_between_loses_nothing(wire):
     """What one daemon was told the next one sends."""
     async with Upstream() as upstream:
@@ -270,7 +272,7 @@ async def test_who_seals_nothing_is_not_looked_up():
 
 
 @pytest.mark.parametrize("client", [without_ids, renamed])
-@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+@pytest.mark.parametrize("wire", THINKING, ids=lambda wire: wire.name)
 async def test_conversations_with_the_same_calls_are_told_apart(wire, client):
     """Two clients at once, both begin by `list_files {}`; each turn gets its own signature back."""
     names = ["red", "green"]
@@ -291,7 +293,7 @@ async def test_conversations_with_the_same_calls_are_told_apart(wire, client):
         assert ids_aside(wire.held(seen.json)) == ids_aside(wire.again(turns[name]))
 
 
-@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+@pytest.mark.parametrize("wire", THINKING, ids=lambda wire: wire.name)
 async def test_a_long_loop_returns_every_turn(wire):
     """Five steps with the same call each; the last request holds all five signatures, in order."""
     turns = [
@@ -308,6 +310,87 @@ async def test_a_long_loop_returns_every_turn(wire):
         await said(daemon, messages)
     want = [block for turn in turns for block in wire.again(turn)]
     assert ids_aside(wire.held(upstream.requests[-1].json)) == ids_aside(want)
+
+
+@pytest.mark.parametrize("client", [faithful, trimmed])
+@pytest.mark.parametrize("wire", [DEEPSEEK, OPENROUTER], ids=lambda wire: wire.name)
+async def test_an_answer_at_the_end_of_a_loop_returns_with_its_reasoning(wire, client):
+    """A turn that calls nothing is wanted back as well where tools have been called before, and only there."""
+    turn, last = [Thought("Look. ", "c2ln"), LIST], [Thought("So. ", "c28="), Text("Two files.")]
+    async with Upstream() as upstream, running(Config.model_validate(wire.config(upstream.url))) as daemon:
+        upstream.reply(wire.stream(turn))
+        upstream.reply(wire.stream(last))
+        upstream.reply(wire.stream(ANSWER))
+        message = faithful(await said(daemon, ASK))
+        messages = [*ASK, message, *results(message)]
+        messages += [client(await said(daemon, messages)), {"role": "user", "content": "And?"}]
+        messages[-2].pop("tool_calls")
+        await said(daemon, messages)
+    assert wire.held(upstream.requests[2].json) == [*wire.again(turn), *wire.again(last)]
+
+
+async def test_details_of_every_kind_return_as_they_came():
+    """Pieces of one are joined; what is encrypted, of another place or signed already stays on its own."""
+    encrypted = {"type": "reasoning.encrypted", "data": "gAAA", "id": "rs_1", "format": "o", "index": 0}
+    summary = {"type": "reasoning.summary", "summary": "Pa", "id": "rs_1", "index": 0}
+    whole = {"type": "reasoning.text", "text": "a", "signature": "s1", "index": 1}
+    pieces = [
+        summary,
+        {**summary, "summary": "ris"},
+        encrypted,
+        encrypted,
+        whole,
+        {**whole, "text": "b"},
+        {"odd": 1},
+    ]
+    calling = [{"tool_calls": [{"index": 0, "id": LIST.id, "function": {"name": "read", "arguments": "{}"}}]}]
+    deltas = [
+        *({"reasoning_details": [piece, "odd"]} for piece in pieces),
+        {"reasoning_details": "?"},
+        *calling,
+    ]
+    chunks = [{"choices": [{"delta": delta}]} for delta in deltas]
+    chunks.append({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})
+    async with (
+        Upstream() as upstream,
+        running(Config.model_validate(OPENROUTER.config(upstream.url))) as daemon,
+    ):
+        upstream.reply(sse(*map(json.dumps, chunks), "[DONE]"))
+        upstream.reply(OPENROUTER.stream(ANSWER))
+        message = trimmed(await said(daemon, ASK))
+        await said(daemon, [*ASK, message, *results(message)])
+    (held,) = OPENROUTER.held(upstream.requests[1].json)
+    assert held["reasoning_details"] == [{**summary, "summary": "Paris"}, *pieces[2:]]
+
+
+@pytest.mark.parametrize(("kind", "unknown"), [("deepseek", ""), ("moonshot", " "), ("groq", None)])
+async def test_thinking_that_nobody_has_kept(kind, unknown):
+    """Where it is wanted something takes its place; where it is not, nothing is kept, and nothing goes back."""
+    wire = replace(DEEPSEEK, kind=kind)
+    async with Upstream() as upstream:
+        config = Config.model_validate(wire.config(upstream.url, reasoning={"keep": kind == "groq"}))
+        upstream.reply(wire.stream(TURN))
+        upstream.reply(wire.stream(ANSWER))
+        async with running(config) as daemon:
+            message = trimmed(await said(daemon, ASK))
+            await said(daemon, [*ASK, message, *results(message)])
+    assert wire.held(upstream.requests[1].json)[0].get("reasoning_content") == unknown
+
+
+@pytest.mark.parametrize(
+    ("kind", "keeps"), [("deepseek", True), ("zai", True), ("groq", False), ("openai", False)]
+)
+async def test_a_vault_is_opened_for_vendors_that_want_reasoning(kind, keeps):
+    """Of those that are asked over Chat Completions, as their entry says."""
+    wire = replace(DEEPSEEK, kind=kind)
+    async with Upstream() as upstream:
+        config = wire.config(upstream.url)
+        config["providers"][kind] |= {"api": "chat", "api_key": "k.test"}
+        upstream.reply(wire.stream(TURN))
+        async with running(Config.model_validate(config)) as daemon:
+            await said(daemon, ASK)
+            vault = daemon._gateway.shared.vault
+    assert vault.place.exists() == keeps
 
 
 async def test_thinking_by_budget_stays_on_in_a_loop_that_is_known():

@@ -6,7 +6,6 @@ import re
 import pytest
 
 from journal import journal
-from ollama_bridge import backends
 from ollama_bridge.config import Config
 from running import ask, connect, request, running
 
@@ -14,15 +13,14 @@ KEY = "0f3a9c-do-not-show-me-77b1"
 PROMPT = "the-prompt-of-the-client"
 CONFIG = {
     "server": {"port": 0},
-    "providers": {"buggy": {"kind": "misbehaving", "api_key": KEY}},
+    "providers": {"buggy": {"kind": "misbehaving:Misbehaving", "api_key": KEY}},
     "models": [{"name": "m", "backend": "buggy", "capabilities": ["completion"]}],
 }
 TOLD = re.compile(r"internal error; the log says more under request_id ([0-9a-f]{8})")
 
 
 @pytest.fixture
-def config(monkeypatch):
-    monkeypatch.setitem(backends.BACKENDS, "misbehaving", "misbehaving:Misbehaving")
+def config():
     return Config.model_validate(CONFIG)
 
 

@@ -29,7 +29,7 @@ _GREETING: Final = (
     "Hello! I am the demo model of ollama-bridge. "
     "If you can read this, your client talks to the bridge and everything between you works."
 )
-_REMEDY: Final = "For real models set ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY and restart `ollama-bridge serve`."
+_REMEDY: Final = "For real models set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY or another provider's key and restart `ollama-bridge serve`."
 
 
 class DemoBackend:

@@ -122,11 +122,17 @@ class Echo:
 
     Args:
         name: Of the member of the message.
-        unknown: Said of thoughts that the client has not kept.
+        unknown: Said of thoughts that neither we nor the client have kept.
+        is_list: Whether they are a list, which only its vendor understands and no client has.
     """
 
     name: str = "reasoning_content"
     unknown: str = ""
+    is_list: bool = False
+
+
+DETAILS: Final = Echo("reasoning_details", is_list=True)
+"""Of gateways to providers that sign and encrypt: OpenRouter, Vercel."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class Failures:
     Args:
         settings: Of the provider.
         default_url: Where we ask when the settings do not say.
-        key_variable: The environment variable that holds the key, for messages.
+        key_variable: The environment variable that may hold the key, for messages; empty: none does.
         sdk_error: The base class of the SDK's exceptions, or several.
         error_types: What the provider's error codes and types mean.
         oddities: What of its replies is passed over.
@@ -69,6 +69,11 @@ class Failures:
         """The provider's key in the configuration."""
         return self.settings.name
 
+    @property
+    def _key_places(self) -> str:
+        own = f"providers.{self.provider}.api_key"
+        return f"{self.key_variable} or {own}" if self.key_variable else own
+
     def about(self, sent: Mapping[str, Any]) -> Self:
         """Those of one request, by its body."""
         return replace(self, sent=sent)
@@ -84,7 +89,7 @@ class Failures:
             if key:
                 return key
         raise UpstreamRejected(
-            f"no API key: set {self.key_variable} or providers.{self.provider}.api_key",
+            f"no API key: set {self._key_places}",
             provider=self.provider,
             model=request.target.model,
         )
@@ -155,7 +160,7 @@ class Failures:
         words = {
             "base_url": self.where,
             "provider": self.provider,
-            "key_variable": self.key_variable,
+            "key_places": self._key_places,
             "place": self.place,
         }
         return verdict.leaf(

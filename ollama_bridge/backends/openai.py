@@ -155,7 +155,9 @@ class OpenAIBackend:
         self._vendor = vendor = vendor_of(settings.kind, settings.base_url)
         self._is_openai = vendor is None and is_openai(settings.base_url)
         self._dialect = vendor.dialect if vendor else OPENAI if self._is_openai else PLAIN
-        variable = vendor.key_variables[0] if vendor and vendor.key_variables else "OPENAI_API_KEY"
+        variable = (
+            next(iter(vendor.key_variables), "") if vendor else "OPENAI_API_KEY" if self._is_openai else ""
+        )
         http = http_client(settings)
         self._sign_in = sign_in_for(vendor.sign_in, settings, variable, http) if vendor else None
         self._wants_key = self._is_openai or (vendor is not None and self._demands_key(vendor))
@@ -199,6 +201,7 @@ class OpenAIBackend:
             turn=turn,
             logprobs=request.logprobs,
             tool_names=prepared.tool_names.changed,
+            **prepared.reading,
         )
         words = StopWords(prepared.stops) if prepared.stops else None
         feed = reader.feed if words is None else _filtered(reader, words)

@@ -16,6 +16,7 @@ from ollama_bridge.backends.dialect import Dialect
 from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.framing import DONE
 from ollama_bridge.backends.openai_calls import Calls
+from ollama_bridge.backends.openai_thoughts import Thoughts
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.backends.tool_choice import choice_for
 from ollama_bridge.backends.usage import count
@@ -88,6 +89,9 @@ def prepare(request: ChatRequest, messages: Sequence[Message], dialect: Dialect)
     hinted = (Message("system", hint), *messages) if hint else messages
     body["messages"] = openai_messages.to_wire(hinted, prepared, rules, dialect)
     body["stream"] = True
+    if dialect.echo is not None:
+        in_loop = any(message.tool_calls for message in messages)
+        prepared.reading["thoughts"] = Thoughts(dialect.echo, in_loop=in_loop)
     if dialect.stream_options:
         body["stream_options"] = {"include_usage": True}
         if dialect.pads:
@@ -165,6 +169,7 @@ class ChatReader:
         turn: Position of the answer in the conversation, from which missing call ids are made.
         logprobs: Whether log probabilities were asked for.
         tool_names: A tool's name on the wire to the client's, where they differ.
+        thoughts: Where reasoning is kept that is wanted back.
     """
 
     def __init__(
@@ -175,6 +180,7 @@ class ChatReader:
         turn: int = 0,
         logprobs: bool = False,
         tool_names: Mapping[str, str] | None = None,
+        thoughts: Thoughts | None = None,
     ) -> None:
         self.done = False
         """Whether `Finish` is out; what follows is not read."""
@@ -185,6 +191,7 @@ class ChatReader:
         self._wants_logprobs = logprobs
         self._logprobs: tuple[TokenLogprob, ...] = ()
         self._calls = Calls(failures, model, turn, tool_names or {})
+        self._thoughts = thoughts
         self._finish = ""
         self._refused = False
         self._spoke = False
@@ -237,7 +244,9 @@ class ChatReader:
             reason = "tool_calls"
         if reason == "refusal" and not self._spoke:
             events.append(TextDelta(wire.FILTERED))
-        events.append(Finish(reason, _usage(self._usage), detail=self._finish))
+        thoughts, has_calls = self._thoughts, self._calls.were_taken
+        sealed = thoughts.sealed(self._model, has_calls=has_calls) if thoughts else b""
+        events.append(Finish(reason, _usage(self._usage), self._finish, sealed))
         return events
 
     def _ended(self) -> Iterable[Event]:
@@ -287,8 +296,11 @@ class ChatReader:
             delta = choice.get("message")  # all of it in one event; behind other events some repeat it there
         delta = delta or {}
         self.moved = any(delta.values())
-        if thought := _reasoning(delta):
+        thought = _reasoning(delta)
+        if thought:
             events.append(ThinkingDelta(thought))
+        if self._thoughts is not None:
+            self._thoughts.add(delta, thought)
         content = delta.get("content", choice.get("text"))  # `text`: of Completions
         if isinstance(content, str):
             self._say(content, events)

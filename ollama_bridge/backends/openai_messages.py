@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from ollama_bridge.backends import openai_wire as wire
 from ollama_bridge.backends.dialect import Dialect, Echo
+from ollama_bridge.backends.openai_thoughts import echoed
 from ollama_bridge.backends.openai_wire import Prepared
 from ollama_bridge.chat import Message, Rules
 from ollama_bridge.history import BEGINNING, short_id
@@ -68,7 +69,7 @@ class _Writer:
                 for call in message.tool_calls
             ]
         if self._echo is not None:
-            said[self._echo.name] = message.thinking or self._echo.unknown
+            said.update(echoed(self._echo, message, self._prepared.body["model"]))
         return said
 
     def _id(self, given: str) -> str:

@@ -56,6 +56,8 @@ class Prepared:
         self.dropped: list[str] = []
         """What the model refuses, by Ollama's names."""
         self.tool_names = ToolNames(64)
+        self.reading: dict[str, Any] = {}
+        """What the reader of the answer has to know, beyond what all have to."""
         self.sampling: dict[str, Any] = {}
         """The options that are sent."""
         rules = request.target.rules

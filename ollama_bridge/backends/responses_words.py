@@ -38,7 +38,7 @@ STATUSES: Final[Mapping[str, str]] = {
 PASSED_EVENTS: Final[Mapping[str, bool]] = {
     # Signs of life, footnotes, and what the provider's own tools are doing
     **dict.fromkeys(
-        "response.created response.queued response.in_progress response.compaction.compacting "
+        "keepalive response.created response.queued response.in_progress response.compaction.compacting "
         "response.content_part.added response.output_text.annotation.added "
         "response.code_interpreter_call.in_progress response.code_interpreter_call.interpreting "
         "response.code_interpreter_call.completed response.code_interpreter_call_code.delta "

@@ -8,11 +8,15 @@ import click
 import orjson
 from pydantic import BaseModel
 
+from ollama_bridge.backends.vendors import VENDORS
 from ollama_bridge.cli.options import config_options, source
 from ollama_bridge.cli.terms import unpayable
 from ollama_bridge.config import API_KEY_VARIABLES, Config, KeyPath
 from ollama_bridge.config.faults import dotted
 from ollama_bridge.config.file import Loaded
+from ollama_bridge.config.instead import unanswered
+from ollama_bridge.config.offering import asks, can_answer
+from ollama_bridge.config.schema import ENTRY_VARIABLES
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.masking import MASK, mask
 
@@ -68,9 +72,10 @@ def check(ctx: click.Context) -> None:
         $ ollama-bridge config check
     """
     where = source(ctx)
-    loaded = where.load().config
+    found = where.load()
+    loaded = found.config
     loaded.check_served()
-    for note in _notes(loaded):
+    for note in (*_half(found), *_notes(loaded), *unanswered(loaded, found.lists)):
         click.echo(f"note: {note}", err=True)
     shown = sum(model.enabled for model in loaded.models)
     what = where.path if where.text() is not None else f"{where.path} does not exist, which"
@@ -107,12 +112,28 @@ def _without_password(url: str) -> str:
     return parts._replace(netloc=f"{name}{sign}{where}", query=MASK if parts.query else "").geturl()
 
 
+def _half(whole: Loaded) -> Iterator[str]:
+    """The same variables serve a vendor's other tools, so that one of them alone is no fault."""
+    for kind, key_variable in whole.halves.items():
+        if kind not in whole.config.providers:
+            missing = " and ".join(ENTRY_VARIABLES[kind][part][0] for part in VENDORS[kind].needs)
+            yield f"{key_variable} is set, but {kind} also needs {missing}, and is left out"
+
+
 def _notes(loaded: Config) -> Iterator[str]:
     """What is legal and yet hardly meant."""
     for name, provider in loaded.providers.items():
         variables = API_KEY_VARIABLES.get(provider.kind or name)
-        if variables and not provider.api_key and provider.base_url is None:
+        if not variables or provider.api_key:
+            continue
+        if provider.base_url is None:
             yield f"provider '{name}' has no key: its models will answer with an error; set {variables[0]}"
+        elif not can_answer(loaded, name):
+            # A key of the environment is its vendor's: it must not go elsewhere unasked.
+            yield (
+                f"provider '{name}' has no key, and so its models are not offered: an entry with a base_url names its "
+                f"own, providers.{name}.api_key: ${{{variables[0]}}}"
+            )
     for section, each in (("limits", loaded.limits), ("budgets", loaded.budgets)):
         if "key" in each and not loaded.demands_keys:
             yield (
@@ -120,7 +141,10 @@ def _notes(loaded: Config) -> Iterator[str]:
                 "use " + ("'address'" if section == "limits" else "'all'")
             )
     if not any(model.enabled for model in loaded.models):
-        yield "no model is enabled"
+        lists = any(asks(loaded, name) for name in loaded.providers)
+        yield "no model is enabled" + (
+            " yet: `ollama-bridge models discover` asks the providers which they have" if lists else ""
+        )
     if names := ", ".join(unpayable(loaded)):
         yield f"nobody knows what these models cost, and so no budget pays for them: {names}; set models[].price"
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -13,14 +14,16 @@ from ollama_bridge.backends import scrub_environment
 from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.cli import listing
 from ollama_bridge.config import Config
-from ollama_bridge.config.faults import suggestion
 from ollama_bridge.config.file import Source
+from ollama_bridge.config.nearest import suggestion
 from ollama_bridge.config.offering import LIVE_KINDS, asks, can_answer, shelf_of
 from ollama_bridge.discovery import Outcome, ask, keys_of
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.lists import Lists
 
-_MOST_NAMED = 12
+_MOST_NAMED = 6
+_COLUMNS = ("provider", "state", "models", "offered", "new", "gone", "changed")
+_NUMBERS = frozenset({"models", "offered"})
 
 
 def discover(source: Source, names: Sequence[str], *, as_json: bool) -> int:
@@ -54,12 +57,18 @@ def discover(source: Source, names: Sequence[str], *, as_json: bool) -> int:
             lists.write(source.lists_file, shelves, now_s=now_s)
     except OSError as exc:
         unwritten = f"{source.lists_file}: cannot be written: {exc.strerror or exc}; nothing was kept"
-    _print(outcomes, as_json=as_json)
+    offered = _offered(source.load().config, outcomes)
+    _print(outcomes, offered, as_json=as_json)
     for outcome in outcomes:
         if outcome.error:
             click.echo(f"{outcome.shown}", err=True)
         elif outcome.shelf.absent:
             click.echo(f"{outcome.provider}: has no list of models; `models add` names them", err=True)
+    if any(offered[outcome.provider] < len(outcome.shelf.models) for outcome in outcomes):
+        click.echo(
+            "`models --all` lists those that are not offered, `models enable` or providers.NAME.include shows them",
+            err=True,
+        )
     if unwritten:
         click.echo(unwritten, err=True)
     return int(bool(unwritten) or any(outcome.error for outcome in outcomes))
@@ -92,40 +101,51 @@ def _is_live(config: Config, name: str) -> bool:
     return (config.providers[name].kind or name) in LIVE_KINDS
 
 
-def _row(outcome: Outcome) -> dict[str, Any]:
+def _offered(config: Config, outcomes: Sequence[Outcome]) -> Mapping[str, int]:
+    """How many models of each provider clients see, now that it is known what they have."""
+    live = {one.provider: len(one.shelf.models) for one in outcomes if _is_live(config, one.provider)}
+    return Counter(live) + Counter(model.backend for model in config.models if model.enabled)
+
+
+def _row(outcome: Outcome, offered: int) -> dict[str, Any]:
     state = "failed" if outcome.error else "no list" if outcome.shelf.absent else "ok"
     row: dict[str, Any] = {"provider": outcome.provider, "state": state, "models": len(outcome.shelf.models)}
-    row |= {"new": outcome.new, "gone": outcome.gone, "changed": outcome.changed}
+    row |= {"offered": offered, "new": outcome.new, "gone": outcome.gone, "changed": outcome.changed}
     return row | ({"error": outcome.shown} if outcome.error else {})
 
 
-def _print(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
-    rows = [_row(outcome) for outcome in outcomes]
+def _print(outcomes: Sequence[Outcome], offered: Mapping[str, int], *, as_json: bool) -> None:
+    rows = [_row(outcome, offered[outcome.provider]) for outcome in outcomes]
     if as_json:
         for row in rows:
             click.echo(orjson.dumps(row))
         return
-    columns = ("provider", "state", "models", "new", "gone", "changed")
-    cells = [[_cell(row[column]) for column in columns] for row in rows]
+    cells = [
+        [_cell(column, row[column], outcome) for column in _COLUMNS]
+        for row, outcome in zip(rows, outcomes, strict=True)
+    ]
     if not rows:
         return
     if not listing.on_a_terminal():
-        listing.write_columns([columns, *cells], numbers=frozenset({2}))
+        numbers = frozenset(index for index, column in enumerate(_COLUMNS) if column in _NUMBERS)
+        listing.write_columns([_COLUMNS, *cells], numbers=numbers)
         return
     from rich.console import Console  # noqa: PLC0415 - 0.1 s that a script need not pay
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column == "models" else "left")
+    for column in _COLUMNS:
+        table.add_column(column, overflow="fold", justify="right" if column in _NUMBERS else "left")
     for line in cells:
         table.add_row(*map(Text, line))
     Console().print(table)
 
 
-def _cell(value: object) -> str:
+def _cell(column: str, value: object, outcome: Outcome) -> str:
     if not isinstance(value, list):
         return str(value)
+    if column == "new" and len(value) > _MOST_NAMED and not outcome.before.asked_s:
+        return "all"
     more = f", and {len(value) - _MOST_NAMED} more" if len(value) > _MOST_NAMED else ""
     return ", ".join(value[:_MOST_NAMED]) + more if value else "-"

@@ -11,6 +11,7 @@ from ollama_bridge.cli import listing
 from ollama_bridge.cli.options import config_options, source
 from ollama_bridge.cli.terms import learned, listed, said_by, terms, thinks
 from ollama_bridge.config.file import find
+from ollama_bridge.config.offering import live_providers
 from ollama_bridge.errors import ConfigError
 from ollama_bridge.lessons import forget, learned_path
 
@@ -223,6 +224,10 @@ def _list(ctx: click.Context, *, as_json: bool, show_all: bool) -> None:
         listing.write_columns([_COLUMNS, *([_cell(row[column]) for column in _COLUMNS] for row in rows)])
     if not rows:
         click.echo("no model is enabled; 'ollama-bridge models --all' shows the others", err=True)
+    if live := ", ".join(live_providers(config)):
+        click.echo(
+            f"clients also see what {live} has just now: 'ollama-bridge models discover' asks", err=True
+        )
 
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:

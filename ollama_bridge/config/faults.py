@@ -1,12 +1,12 @@
 """What pydantic found wrong, in the operator's words, and without a value that might be a secret."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 
 from pydantic import ValidationError
 
+from ollama_bridge.config.nearest import suggestion
 from ollama_bridge.config.schema import Config, KeyPath
 from ollama_bridge.masking import mask
 
@@ -52,13 +52,6 @@ def _on_one_line(text: str) -> str:
 def faults(error: ValidationError) -> list[Fault]:
     """All of them, in pydantic's order; never empty."""
     return [_fault(dict(details)) for details in error.errors(include_url=False)]
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """`; did you mean '…'?`, or nothing when no known word is near."""
-    spellings = {one.lower(): one for one in known}
-    near = get_close_matches(word.lower(), spellings, n=1)
-    return f"; did you mean '{spellings[near[0]]}'?" if near else ""
 
 
 def dotted(path: KeyPath) -> str:

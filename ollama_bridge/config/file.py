@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from ollama_bridge.catalog import ModelConfig, catalogue_models
-from ollama_bridge.config.faults import faults, suggestion
+from ollama_bridge.config.faults import faults
 from ollama_bridge.config.instead import instead_faults
-from ollama_bridge.config.offering import offered, parents, told
+from ollama_bridge.config.nearest import suggestion
+from ollama_bridge.config.offering import live_providers, offered, parents, told
 from ollama_bridge.config.schema import ENTRY_VARIABLES, IMPLICIT_PROVIDERS, Config, KeyPath, suffice
 from ollama_bridge.discovered import other_name
 from ollama_bridge.errors import ConfigError
@@ -80,11 +81,13 @@ class Loaded:
     Args:
         origins: By place; `origin` knows how to read it.
         lists: What the providers said of their models.
+        halves: Kinds of providers whose key the environment has, and not the rest; and the key's variable.
     """
 
     config: Config
     origins: Mapping[KeyPath, str]
     lists: Lists = NO_LISTS
+    halves: Mapping[str, str] = field(default_factory=dict)
 
     def origin(self, path: KeyPath) -> str:
         """Where the value at `path` came from.
@@ -208,8 +211,15 @@ def find(config: Config, name: str) -> tuple[int, ModelConfig]:
         index = next(others, None)
     if index is None:
         known = [spelling for model in config.models for spelling in (model.name, *model.aliases)]
-        raise ConfigError(f"model '{name}' not found{suggestion(name, known)}")
+        raise ConfigError(f"model '{name}' not found{suggestion(name, known) or _live_hint(config, name)}")
     return index, config.models[index]
+
+
+def _live_hint(config: Config, name: str) -> str:
+    """A real Ollama's models are in no file: the daemon asks for them each time."""
+    live = next(iter(live_providers(config)), "")
+    entry = f"`ollama-bridge models add {name} --backend {live}` makes an entry of it"
+    return f"; if it is one of those that '{live}' has, {entry}" if live else ""
 
 
 class _Assembly:
@@ -232,6 +242,7 @@ class _Assembly:
         self._names = names
         self._data: dict[str, Any] = (tree and tree.data) or {}
         self._origins = {place: f"{source.path}:{line}" for place, line in self._lines.items()}
+        self._halves: dict[str, str] = {}
 
     def loaded(self) -> Loaded:
         self._take_variables()
@@ -244,7 +255,7 @@ class _Assembly:
         offers = tuple(offered(written, lists, hidden=self._hidden))
         added = tuple(offer.config for offer in offers)
         origins = [LISTED if offer.from_list else CATALOGUE for offer in offers]
-        added += tuple(parents(written, added))
+        added += tuple(parents(written, added, lists))
         places = enumerate((*origins, *(CATALOGUE for _ in added[len(origins) :])), start=len(written.models))
         self._origins.update({("models", place): origin for place, origin in places})
         models = written.models + added
@@ -253,9 +264,11 @@ class _Assembly:
         except BrokenLineage as exc:
             _, origin = self._place(("models", exc.index, "from"))
             raise ConfigError(f"{origin}: {exc}") from None
-        for place, message in instead_faults(written, models, whole):
+        for place, message in instead_faults(written, models, whole, lists):
             raise ConfigError(mask(f"{self._place(place)[1]}: {message}"))
-        return Loaded(written.offering(models, told(written, whole, lists)), self._origins, lists)
+        return Loaded(
+            written.offering(models, told(written, whole, lists)), self._origins, lists, self._halves
+        )
 
     def _take_variables(self) -> None:
         for name in VARIABLES:
@@ -286,6 +299,8 @@ class _Assembly:
             if written or suffice(kind, {key: self._environ[name] for key, name in taken.items()}):
                 for key, name in taken.items():
                     self._put(("providers", kind, key), self._environ[name], self._names[name])
+            elif "api_key" in taken:
+                self._halves[kind] = taken["api_key"]
 
     def _first_set(self, names: Iterable[str]) -> str | None:
         return next((name for name in names if self._environ.get(name, "").strip()), None)

@@ -10,6 +10,7 @@ from ollama_bridge.discovered import Offer, Offerer, offers
 from ollama_bridge.facts import Listed
 from ollama_bridge.lineage import key_of, places
 from ollama_bridge.lists import NOTHING, Lists, Shelf
+from ollama_bridge.names import fitted
 
 LIVE_KINDS: Final = frozenset({"demo", "ollama"})
 """Kinds of providers whose models are not kept in a file: one has no list, and one is asked each time."""
@@ -27,11 +28,12 @@ def offered(written: Config, lists: Lists, *, hidden: bool) -> Iterator[Offer]:
     return offers(written.models, able, hidden=hidden)
 
 
-def parents(written: Config, offered_ones: Iterable[ModelConfig]) -> Iterator[ModelConfig]:
+def parents(written: Config, offered_ones: Iterable[ModelConfig], lists: Lists) -> Iterator[ModelConfig]:
     """Hidden, what something is made from, and what nobody offers.
 
     A key that is taken away, or a list that is gone, must not keep the daemon from starting. Of providers without a key
-    that is what the catalogue has; and `provider/model` says outright who has it.
+    that is what the catalogue has; `provider/model` says outright who has it; else it is whoever lists it, hidden or no
+    more, or the first whose list is not there.
     """
     models = (*written.models, *offered_ones)
     named = {key_of(model.from_): model.from_ for model in written.models if model.from_}
@@ -42,15 +44,44 @@ def parents(written: Config, offered_ones: Iterable[ModelConfig]) -> Iterator[Mo
                 wanted.discard(key)
                 yield model.model_copy(update={"enabled": False})
     for key in sorted(wanted):
-        name, _, model_id = named[key].partition("/")
-        if name in written.providers and model_id:
+        if (source := _source(written, lists, named[key])) is not None:
+            name, model_id = source
             yield ModelConfig(name=named[key], backend=name, backend_model=model_id, enabled=False)
 
 
-def says_who(written: Config, name: str) -> bool:
-    """Whether a model's name is `provider/model`, so that it means something, listed or not."""
-    provider, _, model_id = name.partition("/")
-    return bool(model_id) and provider in written.providers
+def perhaps(written: Config, lists: Lists, name: str) -> str:
+    """Why a name that nobody offers may be a model's all the same; empty: it is nobody's.
+
+    A list that is lost, or a model that a provider takes back, must not keep the daemon from starting.
+    """
+    if not key_of(name):
+        return ""
+    asked = [one for one in written.providers if asks(written, one)]
+    for provider in asked:
+        shelf = shelf_of(written, lists, provider)
+        if _called(provider, name, shelf.models):
+            return f"{provider} lists it, and it is hidden: `ollama-bridge models enable {name}` shows it"
+        if _called(provider, name, shelf.former):
+            return f"{provider} lists it no more"
+    before, _, model_id = name.partition("/")
+    if model_id and before in written.providers:
+        return f"{before} does not list it"
+    for provider in asked:
+        if not shelf_of(written, lists, provider).asked_s:
+            return f"the list of {provider} is not there yet"
+    live = [one for one, each in written.providers.items() if (each.kind or one) == "ollama"]
+    return f"unless {' or '.join(live)} has it" if live else ""
+
+
+def _called(provider: str, name: str, ids: Iterable[str]) -> str:
+    """Which of these ids of a provider's is the model of that name; empty: none."""
+    key = key_of(name)
+    return next((one for one in ids if key in {key_of(fitted(one)), key_of(fitted(one, provider))}), "")
+
+
+def live_providers(written: Config) -> list[str]:
+    """Those whose models are asked for each time, and stand in no list of ours."""
+    return [name for name, each in written.providers.items() if (each.kind or name) == "ollama"]
 
 
 def can_answer(written: Config, name: str) -> bool:
@@ -59,6 +90,19 @@ def can_answer(written: Config, name: str) -> bool:
     kind = provider.kind or name
     is_own = ":" in kind  # a class of the operator's, who knows what it needs
     return bool(provider.api_key) or kind in KEYLESS_KINDS or is_own or _is_elsewhere(written, name)
+
+
+def _source(written: Config, lists: Lists, name: str) -> tuple[str, str] | None:
+    """The provider that a model nobody offers may be of, and its id there."""
+    shelves = {one: shelf_of(written, lists, one) for one in written.providers if asks(written, one)}
+    for provider, shelf in shelves.items():
+        if model_id := _called(provider, name, (*shelf.models, *shelf.former)):
+            return provider, model_id
+    before, _, model_id = name.partition("/")
+    if before in written.providers and model_id:
+        return before, model_id
+    unasked = next((provider for provider, shelf in shelves.items() if not shelf.asked_s), None)
+    return (unasked, name.removesuffix(":latest")) if unasked and key_of(name) else None
 
 
 def shelf_of(written: Config, lists: Lists, name: str) -> Shelf:

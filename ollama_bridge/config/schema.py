@@ -19,6 +19,7 @@ from ollama_bridge.backends import KINDS
 from ollama_bridge.backends.vendors import VENDORS, vendor_kind
 from ollama_bridge.catalog import Model, ModelConfig, complete
 from ollama_bridge.config.fields import Key, LogLevel, StoreUrl
+from ollama_bridge.config.nearest import near_provider, no_such_kind
 from ollama_bridge.config.sections import (
     Breaker,
     Cache,
@@ -238,7 +239,7 @@ class Config(Section):
             kind = provider.kind or name
             if kind not in KINDS and not _CLASS.match(provider.kind):
                 where: KeyPath = ("providers", name, "kind") if provider.kind else ("providers", name)
-                yield where, f"provider '{name}' needs a kind: {', '.join(KINDS)}, or module:Class"
+                yield where, no_such_kind(name, provider.kind)
             yield from _nowhere(name, kind, provider)
             yield from _useless(name, kind, provider)
         if self.cache.enabled and self.cache.store == "state" and not self.state:
@@ -267,11 +268,10 @@ class Config(Section):
                     f"models[{index}].backend is missing; or 'from', another model's name",
                 )
             elif model.backend not in self.providers:
-                known = ", ".join(sorted({*self.providers, *IMPLICIT_PROVIDERS}))
-                yield (
-                    (*path, "backend"),
-                    f"model '{model.name}': no provider is called '{model.backend}'; known: {known}",
-                )
+                known = sorted({*self.providers, *IMPLICIT_PROVIDERS})
+                hint = near_provider(model.backend, known) or f"; known: {', '.join(known)}"
+                message = f"model '{model.name}': no provider is called '{model.backend}'{hint}"
+                yield (*path, "backend"), message
 
 
 def suffice(kind: str, found: Mapping[str, str]) -> bool:

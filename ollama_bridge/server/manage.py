@@ -12,7 +12,7 @@ from aiohttp import web
 
 from ollama_bridge.catalog import Model
 from ollama_bridge.config import making
-from ollama_bridge.config.faults import suggestion
+from ollama_bridge.config.nearest import suggestion
 from ollama_bridge.errors import BridgeError, InvalidRequest, ModelNotFound, Unauthorized
 from ollama_bridge.gateway import Gateway
 from ollama_bridge.native import called
