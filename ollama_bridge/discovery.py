@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -268,7 +267,7 @@ def _shelf(config: Config, name: str, models: Sequence[Listed], now_s: float) ->
     provider = config.providers[name]
     kind = facts_kind(name, provider.kind or name, provider.base_url)
     live = (provider.kind or name) in LIVE_KINDS
-    kept = models if live else pruned(kind, models, datetime.fromtimestamp(now_s, UTC).date().isoformat())
+    kept = models if live else pruned(kind, models, lists.day_of(now_s))
     address = provider.address(name)
     return Shelf(
         lists.to_entries(

@@ -28,6 +28,7 @@ VERSION: Final = 1
 _WITHIN_S: Final = 10.0
 _FORGOTTEN_S: Final = 60 * 86_400.0
 """Seconds after which the list of a provider that nobody asks any more is gone."""
+_DOOMSDAY_S: Final = 253_402_300_800.0  # the year 10000, which no calendar of ours has
 _MOST_FORMER: Final = 500
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
@@ -78,7 +79,12 @@ class Shelf:
     @property
     def day(self) -> str:
         """On which it said so; empty: never."""
-        return datetime.fromtimestamp(self.asked_s, UTC).date().isoformat() if self.asked_s else ""
+        return day_of(self.asked_s) if self.asked_s else ""
+
+
+def day_of(at_s: float) -> str:
+    """The day in UTC, `2026-11-21`, of so many seconds since the epoch."""
+    return datetime.fromtimestamp(at_s, UTC).date().isoformat()
 
 
 NOTHING: Final = Shelf()
@@ -224,16 +230,19 @@ def _told(shelf: Shelf) -> Mapping[str, Any]:
 
 def _shelf(told: Mapping[str, Any]) -> Shelf:
     models, former = told.get("models", {}), told.get("former", [])
-    if not all(type(entry) is dict for entry in models.values()) or not all(
-        type(one) is str for one in former
+    asked_s, failed_s = float(told.get("asked", 0)), float(told.get("failed", 0))
+    if any(type(entry) is not dict for entry in models.values()) or any(
+        type(one) is not str for one in former
     ):
         raise TypeError
+    if not (0 <= asked_s < _DOOMSDAY_S and 0 <= failed_s < _DOOMSDAY_S):
+        raise ValueError
     return Shelf(
         models,
-        float(told.get("asked", 0)),
+        asked_s,
         bool(told.get("absent")),
         int(told.get("failures", 0)),
-        float(told.get("failed", 0)),
+        failed_s,
         str(told.get("error", "")),
         tuple(former),
     )

@@ -61,6 +61,8 @@ class RealOllama:
         """Of a chat, a generation or the progress of a pull."""
         self.reply: bytes = b""
         """Of anything that is one object: embeddings, a load."""
+        self.shown: bytes | None = None
+        """What to answer to `/api/show` instead of what is known."""
         self.refusal: tuple[int, str, bytes] | None = None
         """Status, content type and body, instead of any answer of a model."""
         self.show: dict[str, Any] = {}
@@ -156,6 +158,8 @@ class RealOllama:
         return said({"error": f"model '{name}' not found"}, 404)
 
     def _show(self, asked: Asked) -> web.Response:
+        if self.shown is not None:
+            return refused(200, "application/json", self.shown)
         if self._named(asked.json["model"]) is None:
             return self._missing(asked.json["model"])
         info = {"general.architecture": "qwen3", "qwen3.context_length": 40960, "new": BRAND_NEW}

@@ -15,7 +15,7 @@ from google.genai import types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_bridge.backends import ProviderSettings, google
+from ollama_bridge.backends import ProviderSettings, google_paths
 from ollama_bridge.backends.google import GoogleBackend, GoogleFailures
 from ollama_bridge.backends.google_stream import GenerateReader
 from ollama_bridge.backends.google_words import FINISH_REASONS
@@ -41,7 +41,7 @@ HELLO = ChatRequest("gemini", (Message("user", "Hello"),), target=TARGET)
 def path(request, monkeypatch):
     """Each test that takes this runs on both request paths."""
     if request.param == "typed":
-        monkeypatch.setattr(google, "SDK_MINOR", "0.0.")
+        monkeypatch.setattr(google_paths, "SDK_MINOR", "0.0.")
     return request.param
 
 

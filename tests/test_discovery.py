@@ -116,6 +116,7 @@ def test_another_address_is_another_provider(cache):
             b"3",
         ),
         *(b'{"version":1,"providers":{"a":{"models":{"m":3}}}}', b'{"version":1,"providers":[1]}'),
+        b'{"version":1,"providers":{"a":{"asked":1e300}}}',
     ],
 )
 def test_a_file_that_makes_no_sense_is_as_none(cache, config, content):

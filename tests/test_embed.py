@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from embedders import EMBEDDERS, GEMINI, JSON, OLLAMA, OPENAI, TRANSLATED, VENDOR, embedding
-from ollama_bridge.backends import google
+from ollama_bridge.backends import google_paths
 from ollama_bridge.config import Config
 from running import ask, connect, request, running
 from upstream import Upstream
@@ -280,8 +280,8 @@ async def test_the_typed_path_of_google_asks_and_answers_the_same(monkeypatch):
     """For versions of google-genai whose lower path is not known."""
     asked = {"model": "e", "input": ["a", ""], "dimensions": 256}
     seen = []
-    for minor in (google.SDK_MINOR, "0.0."):
-        monkeypatch.setattr(google, "SDK_MINOR", minor)
+    for minor in (google_paths.SDK_MINOR, "0.0."):
+        monkeypatch.setattr(google_paths, "SDK_MINOR", minor)
         async with embedding(GEMINI) as (daemon, upstream):
             GEMINI.answer(upstream, [LONG, UNIT])
             got = await ask(daemon.url, "POST", "/api/embed", asked)

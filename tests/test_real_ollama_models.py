@@ -90,6 +90,18 @@ async def test_copilot_reads_the_name_that_it_asked_for(tmp_path):
     assert real.questions("/api/show")[-1].headers["User-Agent"] == agent["User-Agent"]
 
 
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"null", b'{"model_info":null}', b'{"model_info":3}'])
+async def test_a_model_that_is_shown_oddly(tmp_path, body):
+    """Where something of it is to be changed, that says so, and whose fault it is."""
+    agent = {"User-Agent": "GitHubCopilotChat/0.30"}
+    async with RealOllama("qwen3:4b") as real, behind(real, tmp_path) as url:
+        real.shown = body
+        got = await ask(url, "POST", "/api/show", {"model": "qwen3:4b"}, agent)
+        plain = await ask(url, "POST", "/api/show", {"model": "qwen3:4b"})
+    assert (got.status, plain.status, plain.body) == (502, 200, body)
+    assert "answered /api/show with something unknown" in got.json["error"]
+
+
 async def test_the_configuration_goes_before(tmp_path):
     """What the operator says of a model is shown in place of what its Ollama says; the rest stays."""
     own = {"name": "mine", "backend": "ollama", "backend_model": "qwen3:4b"}

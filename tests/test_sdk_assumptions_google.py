@@ -13,7 +13,8 @@ from google import genai
 from google.genai import errors, types
 
 from ollama_bridge.backends import ProviderSettings, google
-from ollama_bridge.backends.google import GoogleBackend, TypedPath, lower_path_misfit
+from ollama_bridge.backends.google import GoogleBackend
+from ollama_bridge.backends.google_paths import TypedPath, lower_path_misfit
 from ollama_bridge.backends.vertex import Held
 from upstream import Upstream, sse
 

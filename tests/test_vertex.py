@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from ollama_bridge.backends import ProviderSettings, google
-from ollama_bridge.backends.google import GoogleBackend, LowerPath, TypedPath
+from ollama_bridge.backends.google import GoogleBackend
+from ollama_bridge.backends.google_paths import LowerPath, TypedPath
 from ollama_bridge.catalog import catalogue_models, facts_kind
 from ollama_bridge.chat import ChatRequest, EmbedRequest, Message, Rules, Target
 from ollama_bridge.config.file import Source

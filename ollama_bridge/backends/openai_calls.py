@@ -6,7 +6,6 @@ from typing import Any
 
 from ollama_bridge.backends import openai_wire as wire
 from ollama_bridge.backends.failures import Failures
-from ollama_bridge.errors import UpstreamBroken
 from ollama_bridge.events import ToolCall
 from ollama_bridge.history import call_id
 
@@ -72,7 +71,7 @@ class Calls:
             if arguments is None or not call.name or (is_cut_off and call.has_no_arguments):
                 if is_cut_off:
                     continue
-                raise UpstreamBroken(wire.HALF_CALL, provider=self._failures.provider, model=self._model)
+                raise self._failures.broken(wire.HALF_CALL, self._model)
             made = call_id(self._turn, place, call.name)
             name = self._tool_names.get(call.name, call.name)
             calls.append(ToolCall(call.id or made, name, arguments))

@@ -20,7 +20,6 @@ from ollama_bridge.backends.responses_words import (
 from ollama_bridge.backends.retold import Retold
 from ollama_bridge.backends.sealing import Kept, seal
 from ollama_bridge.backends.usage import count
-from ollama_bridge.errors import UpstreamBroken
 from ollama_bridge.events import (
     Event,
     Finish,
@@ -302,7 +301,7 @@ class ResponsesReader:
 
     def _finish(self, reason: FinishReason, detail: str) -> Iterable[Event]:
         if self._has_half_call and reason != "length":
-            raise UpstreamBroken(wire.HALF_CALL, provider=self._failures.provider, model=self._model)
+            raise self._failures.broken(wire.HALF_CALL, self._model)
         if self._refused:
             reason = "refusal"
         self.done = True

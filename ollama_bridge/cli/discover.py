@@ -48,17 +48,30 @@ def discover(source: Source, names: Sequence[str], *, as_json: bool) -> int:
     now_s = time.time()
     scrub_environment(keep_proxies=any(provider.proxy for provider in config.providers.values()))
     outcomes = asyncio.run(_ask_all(config, loaded.lists, chosen, now_s))
+    unwritten = _kept(source, config, outcomes, now_s)
+    offered = _offered(source.load().config, outcomes)
+    _print(outcomes, offered, as_json=as_json)
+    _explain(outcomes, offered)
+    if unwritten:
+        click.echo(unwritten, err=True)
+    return int(bool(unwritten) or any(outcome.error for outcome in outcomes))
+
+
+def _kept(source: Source, config: Config, outcomes: Sequence[Outcome], now_s: float) -> str:
+    """Keep what was said; why that cannot be, or nothing."""
     kept = [outcome for outcome in outcomes if not _is_live(config, outcome.provider)]
     keys = keys_of(config, [outcome.provider for outcome in kept])
-    unwritten = ""
     try:
         if kept:
             shelves = {keys[outcome.provider]: outcome.shelf for outcome in kept}
             lists.write(source.lists_file, shelves, now_s=now_s)
     except OSError as exc:
-        unwritten = f"{source.lists_file}: cannot be written: {exc.strerror or exc}; nothing was kept"
-    offered = _offered(source.load().config, outcomes)
-    _print(outcomes, offered, as_json=as_json)
+        return f"{source.lists_file}: cannot be written: {exc.strerror or exc}; nothing was kept"
+    return ""
+
+
+def _explain(outcomes: Sequence[Outcome], offered: Mapping[str, int]) -> None:
+    """Beside the table: who said nothing, and what of the others is not offered."""
     for outcome in outcomes:
         if outcome.error:
             click.echo(f"{outcome.shown}", err=True)
@@ -69,9 +82,6 @@ def discover(source: Source, names: Sequence[str], *, as_json: bool) -> int:
             "`models --all` lists those that are not offered, `models enable` or providers.NAME.include shows them",
             err=True,
         )
-    if unwritten:
-        click.echo(unwritten, err=True)
-    return int(bool(unwritten) or any(outcome.error for outcome in outcomes))
 
 
 async def _ask_all(config: Config, known: Lists, names: Sequence[str], now_s: float) -> list[Outcome]:

@@ -1,7 +1,6 @@
 """Models as they are served, and on which terms: what a command says of price, limits and budget."""
 
 import time
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +11,7 @@ from ollama_bridge.config import Config
 from ollama_bridge.config.file import Loaded
 from ollama_bridge.config.offering import shelf_of
 from ollama_bridge.lessons import learned_path, remembered
+from ollama_bridge.lists import day_of
 from ollama_bridge.truth import LIST, OPERATOR
 
 
@@ -36,10 +36,7 @@ def terms(config: Config, model: Model) -> dict[str, Any]:
 def learned(model: Model) -> dict[str, str]:
     """Which parameters its provider refused, what is done about each, and since when."""
     lessons = remembered(learned_path()).get((model.target.provider, model.target.model), ())
-    return {
-        each.repair.subject: f"{each.repair.remedy} ({datetime.fromtimestamp(each.at_s, UTC):%Y-%m-%d})"
-        for each in lessons
-    }
+    return {each.repair.subject: f"{each.repair.remedy} ({day_of(each.at_s)})" for each in lessons}
 
 
 def thinks(model: Model) -> dict[str, Any]:

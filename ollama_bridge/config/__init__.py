@@ -2,6 +2,7 @@
 
 fields  sections  schema    values, sections, and the whole configuration, frozen
 yaml  faults  example       what a line of the file says; what is wrong with it; a commented file to start from
+nearest                     what may have been meant by a name that nobody has
 offering                    what providers offer without being told
 instead                     whether those who are named to answer instead exist: fallbacks, and cheaper models
 file  splice                flags, environment and file become one configuration; a change of some bytes of it

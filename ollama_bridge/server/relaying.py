@@ -96,7 +96,11 @@ async def _passed_on(
                 return await _streamed(request, relayed)
             whole = await _whole(relayed)
     if shape is not None and relayed.status == 200:
-        whole = shape(whole)
+        try:
+            whole = shape(whole)
+        except (AttributeError, TypeError, ValueError):
+            words = f"the Ollama behind this bridge ({roster.name}) answered {path} with something unknown"
+            raise BridgeError(words, status=502) from None
     kind = {"Content-Type": relayed.content_type} if relayed.content_type else None
     return web.Response(status=relayed.status, body=whole or None, headers=kind)
 
