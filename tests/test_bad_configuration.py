@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from ollama_bridge.cli import main
 from running import ask
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,6 +133,99 @@ def test_what_cannot_be_meant_is_refused(file, good, bad, said):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"Error: {file}:{said}"), done.stderr
     assert done.stderr.count("\n") == 1
+
+
+PART = "is part of an address: letters, digits, '.', '_' and '-'"
+SECRET = "sk-0123456789-secret"
+BAD_PROVIDERS = {
+    "a template of an address": (
+        "{kind: cloudflare, base_url: 'https://api.example/{account}/v1'}",
+        (
+            "base_url must be the address itself: fill in what stands in braces, "
+            "not 'https://api.example/{account}/v1'"
+        ),
+    ),
+    "an address with a password": (
+        "{kind: openai, base_url: 'htp://me:sk-0123456789-secret@x'}",
+        "base_url must be an http:// or https:// address",
+    ),
+    "no account": (
+        "{kind: cloudflare}",
+        "nobody knows where Cloudflare Workers AI is: set providers.p.account or CLOUDFLARE_ACCOUNT_ID",
+    ),
+    "an account with a slash": ("{kind: cloudflare, account: a/b}", f"account {PART}, not 'a/b'"),
+    "an account of no use": (
+        "{kind: groq, account: a}",
+        "account is of no use to kind 'groq', only to cloudflare, cloudflare-gateway, azure",
+    ),
+    "a gateway": ("{kind: cloudflare-gateway, account: a, gateway: 'x y'}", f"gateway {PART}, not 'x y'"),
+    "a version": ("{kind: azure, account: a, api_version: '1?x'}", f"api_version {PART}, not '1?x'"),
+    "a project": (
+        "{kind: vertex, project: My Project}",
+        "project must be a project's id, such as my-project-123456, not 'My Project'",
+    ),
+    "a location": (
+        "{kind: vertex, project: my-project, location: eu/west}",
+        f"location {PART}, not 'eu/west'",
+    ),
+    "no file of credentials": (
+        f"{{kind: vertex, project: my-project, credentials: {SECRET}}}",
+        "credentials must be the path of a file with Google credentials, JSON; there is no file at it",
+    ),
+    "a scope": (
+        "{kind: gigachat, scope: A B}",
+        "scope must be visible ASCII signs without spaces, not 'A B'",
+    ),
+    "no address of a token server": (
+        f"{{kind: gigachat, token_url: 'ftp://x/{SECRET}'}}",
+        "token_url must be an http:// or https:// address",
+    ),
+    "a password of a token server": (
+        f"{{kind: gigachat, token_url: 'https://me:{SECRET}@x/'}}",
+        "token_url must hold no user and no password: they would be shown",
+    ),
+    "no file of certificates": (
+        f"{{kind: gigachat, ca_bundle: /nowhere/{SECRET}}}",
+        "ca_bundle must be the path of a file of certificates, PEM; there is no file at it",
+    ),
+    "at once": ("{kind: groq, at_once: -1}", "at_once must be greater than or equal to 0, not -1"),
+    "not at once": ("{kind: groq, at_once: many}", "at_once must be a whole number, not 'many'"),
+    "a spacing": ("{kind: groq, spacing_s: 3601}", "spacing_s must be less than or equal to 3600, not 3601"),
+    "discover": ("{kind: groq, discover: perhaps}", "discover must be true or false, not 'perhaps'"),
+    "new models": (
+        "{kind: groq, new_models: hidden}",
+        "new_models must be 'enabled' or 'disabled', not 'hidden'",
+    ),
+    "include": ("{kind: groq, include: 3}", "include must be a list"),
+    "exclude": ("{kind: groq, exclude: [a, '']}", "exclude[1] must not be empty, not ''"),
+}
+BAD_DISCOVERY = {
+    "enabled: maybe": "enabled must be true or false, not 'maybe'",
+    "refresh_h: 0": "refresh_h must be greater than or equal to 0.1, not 0",
+    "new_models: some": "new_models must be 'enabled' or 'disabled', not 'some'",
+}
+
+
+def checked(file):
+    done = CliRunner().invoke(main, ["config", "check", "--config", str(file)])
+    assert (done.exit_code, done.stdout) == (2, "")
+    return done.stderr.removesuffix("\n")
+
+
+@pytest.mark.parametrize(("entry", "said"), BAD_PROVIDERS.values(), ids=BAD_PROVIDERS)
+def test_what_cannot_be_meant_of_a_provider(file, entry, said):
+    """The line, the key, what to do; and nothing of a value that may be a secret."""
+    file.write_text(f"providers:\n  demo: {{}}\n  p: {entry}\n")
+    where = "" if said.startswith("nobody") else "providers.p."
+    told = checked(file)
+    assert told == f"Error: {file}:3: {where}{said}"
+    assert SECRET not in told
+
+
+@pytest.mark.parametrize(("entry", "said"), BAD_DISCOVERY.items(), ids=BAD_DISCOVERY)
+def test_what_cannot_be_meant_of_discovery(file, entry, said):
+    file.write_text(f"providers: {{demo: {{}}}}\ndiscovery:\n  {entry}\n")
+    assert checked(file) == f"Error: {file}:3: discovery.{said}"
 
 
 @contextmanager

@@ -6,6 +6,7 @@ A running daemon, the real SDKs, and fake providers on loopback.
 import asyncio
 import base64
 import json
+import sys
 from collections import Counter
 
 import pytest
@@ -22,11 +23,13 @@ from ollama_bridge.lists import Shelf, to_entries
 from real_ollama import RealOllama, line
 from running import ask, connect, managed, request, running
 from test_discovery import JSON, Serving, script
+from test_workers import fleet
 from together import (
     ANSWER_NUSD,
     CHAT,
     IN_FORCE,
     OWN,
+    PRICE,
     Sums,
     chat,
     counted,
@@ -38,7 +41,7 @@ from together import (
     words,
     written,
 )
-from upstream import Script, Upstream
+from upstream import Script, Upstream, sse
 from wires import Said
 
 REFUSED_PARAMETER = json.dumps(
@@ -311,6 +314,30 @@ async def test_a_model_may_be_made_of_a_listed_one(tmp_path, name, state):
             known = (await ask(daemon.url, "GET", "/api/tags")).json["models"]
     wanted = {"listed": {"new", "other"}, "no more": {"other"}}.get(state, set())
     assert {one["name"] for one in known} == {f"{one}:latest" for one in ("child", *wanted)}
+
+
+async def test_who_is_chosen_for_a_request_may_be_a_listed_model(tmp_path):
+    """Where nothing else is there; an alias of the operator's keeps its name, and the listed model gets another."""
+    async with Upstream(echo) as upstream:
+        mine = {
+            "name": "mine",
+            "backend": "acme",
+            "backend_model": "down",
+            "aliases": ["new"],
+            "enabled": True,
+        }
+        for models, asked, answers in (
+            ([], "auto:chat", "new says Count."),
+            ([{"name": "tiny", "from": "new", "model_size": "SMALL"}], "small", "new says Count."),
+            ([mine], "acme/new", "new says Count."),
+        ):
+            source = source_of(tmp_path, upstream, *models)
+            told(source, "new")
+            async with running(load=lambda source=source: source.load().config) as daemon:
+                assert await said(daemon, asked) == (200, answers)
+                names = [one["name"] for one in (await ask(daemon.url, "GET", "/api/tags")).json["models"]]
+            wanted = {"small": ["tiny:latest", "new:latest"], "acme/new": ["mine:latest", "acme/new:latest"]}
+            assert names == wanted.get(asked, ["new:latest"])
 
 
 class Nobody:
@@ -593,3 +620,66 @@ async def test_sealed_reasoning_of_another_vendor_of_responses_returns_to_it():
     assert [item["encrypted_content"] for item in two["input"] if item.get("type") == "reasoning"] == [
         "c2VhbGVk"
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux spreads connections over SO_REUSEPORT")
+@pytest.mark.timeout(90)
+async def test_two_workers_ask_for_one_list_and_learn_from_each_other(tmp_path):
+    """One of them asks, both show what is new; and what one was refused the other soon leaves out as well."""
+
+    def decide(seen):
+        return script("new", "old") if seen.method == "GET" else picky(seen)
+
+    async with Upstream(decide) as upstream:
+        acme = {"kind": "openai", "base_url": f"{upstream.url}/v1", "api_key": "none"}
+        text = json.dumps({"providers": {"acme": acme}, "breaker": {"failures": 1}})
+        async with fleet(tmp_path, text) as served:
+
+            async def shown(_):
+                got = await ask(served.url, "GET", "/api/tags")
+                return {one["name"] for one in got.json["models"]} == {"new:latest", "old:latest"}
+
+            async def answered(_):
+                return (await ask(served.url, "POST", "/api/chat", question("new", options=WARM))).status
+
+            while not all([await shown(number) for number in range(20)]):  # noqa: ASYNC110 - a client polls as well
+                await asyncio.sleep(0.1)
+            assert sum(seen.method == "GET" for seen in upstream.requests) == 1
+            refusals = 1
+            while refusals:
+                before = len(upstream.requests)
+                assert {await answered(number) for number in range(20)} == {200}
+                refusals = sum("temperature" in seen.json for seen in upstream.requests[before:])
+            bodies = [seen.json for seen in upstream.requests if seen.method == "POST"]
+            assert sum("temperature" in body for body in bodies) <= 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "name"),
+    [
+        ("mistral", "/v1/fim/completions", "codestral-latest"),
+        ("deepseek", "/beta/completions", "deepseek-flash"),
+    ],
+)
+async def test_gaps_are_filled_where_a_vendor_fills_them(kind, at, name):
+    """Under all policies; paid as an answer is."""
+
+    def decide(seen):
+        choice = {"index": 0, "finish_reason": "stop", "text": "b", "delta": {"content": "b"}, "message": {}}
+        usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+        return Script([sse(json.dumps({"choices": [choice], "usage": usage}), done=True)])
+
+    async with Upstream(decide) as upstream:
+        base = upstream.url + ("/v1" if kind == "mistral" else "")
+        config = house(
+            {kind: {"api_key": "k", "base_url": base}},
+            {"name": "m", "backend": kind, "backend_model": name, "price": PRICE},
+        )
+        async with running(config) as daemon:
+            body = {"model": "m", "prompt": "a", "suffix": "c", "stream": False}
+            got = await ask(daemon.url, "POST", "/api/generate", body, OWN)
+            sums = await counted(daemon)
+    assert (got.status, got.json.get("response")) == (200, "b"), got.body
+    assert [seen.path for seen in upstream.requests] == [at]
+    assert part(upstream.requests[0].json, "prompt", "suffix") == ("a", "c")
+    assert sums == written() == Sums(Counter(answered=1), 11, 7, ANSWER_NUSD)

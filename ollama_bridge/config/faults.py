@@ -16,12 +16,14 @@ _WORDS: Final[Mapping[str, str]] = {
     "finite": "must be a finite number",
     "bool": "must be true or false",
     "string": "must be text",
+    "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "must be visible ASCII signs without spaces",
     "tuple": "must be a list",
     "dict": "must hold keys with values",
     "model": "must hold keys with values",
     "missing": "is missing",
 }
-"""By the first word of pydantic's error type (`int_parsing`, `int_from_float`, …); others have good messages."""
+"""By pydantic's error type or its first word (`int_parsing`, `int_from_float`, …); others have good messages."""
 
 _SECRET_KEYS: Final = frozenset(
     {"api_key", "headers", "clients", "state", "credentials", "ca_bundle", "token_url"}
@@ -68,10 +70,12 @@ def _fault(details: Mapping[str, Any]) -> Fault:
         return Fault(context["path"], context["message"])
     if kind == "extra_forbidden":
         return Fault(path, _unknown_key(path))
-    words = _WORDS.get(kind.partition("_")[0])
+    words = _WORDS.get(kind) or _WORDS.get(kind.partition("_")[0])
     message = words or details["msg"].replace("Input should be", "must be")
     value = details["input"]
     showable = isinstance(value, str | int | float) and len(str(value)) <= _LONGEST_VALUE
+    if "base_url" in path and "@" in str(value):  # a password, perhaps
+        showable = False
     if not showable or _SECRET_KEYS & set(path) or kind.startswith(("model", "dict", "tuple", "missing")):
         value = None
     return Fault(path, f"{dotted(path)} {message}", value)

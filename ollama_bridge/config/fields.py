@@ -43,6 +43,8 @@ def _http_url(url: str) -> str:
         usable = False
     if not usable or not url.isprintable() or " " in url:
         raise PydanticCustomError("config", "must be an http:// or https:// address")
+    if "{" in url or "}" in url:  # as vendors' documents and our own tables write it
+        raise PydanticCustomError("config", "must be the address itself: fill in what stands in braces")
     return url
 
 
