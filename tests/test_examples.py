@@ -17,8 +17,9 @@ from ollama_bridge.backends.lazy import LazyProvider
 from ollama_bridge.config import Config
 from ollama_bridge.config.file import Source
 from ollama_bridge.errors import UpstreamRejected
+from real_ollama import RealOllama
 from running import ask, running
-from upstream import Upstream
+from upstream import Script, Upstream
 from wires import WIRES, Said
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,6 +141,49 @@ async def test_the_configuration_with_budgets_holds_them(tmp_path):
     assert "the daily budget of 0.0001 USD of all clients together" in got[1].json["error"]
 
 
+async def test_vendors_known_and_unknown_and_a_real_ollama_are_at_one_address(tmp_path):
+    """Three providers, asked for their models by the command, and what the patterns take of them in one list; the unknown one answers."""
+    lists = {
+        "/v1/models": ["deepseek/deepseek-x", "deepseek/deepseek-x:free", "qwen/qwen9-coder", "other/one"],
+        "/acme/models": ["acme-1"],
+    }
+
+    def decide(seen):
+        listed = [{"id": one} for one in lists[seen.path]]
+        return Script([json.dumps({"data": listed}).encode()], headers={"content-type": "application/json"})
+
+    text = (EXAMPLES / "vendors.yaml").read_text()
+    async with Upstream(decide) as upstream, RealOllama("llama3.2:3b") as real:
+        for old, new in (
+            ("  openrouter:", f"  openrouter:\n    base_url: {upstream.url}/v1\n    api_key: or-key #"),
+            ("https://api.acme.example/v1", f"{upstream.url}/acme"),
+            ("http://127.0.0.1:11435", real.url),
+        ):
+            assert old in text
+            text = text.replace(old, new)
+        file = tmp_path / "config.yaml"
+        file.write_text(text)
+        command = ("-m", "ollama_bridge", "models", "discover", "--json", "--config", file)
+        told = await asyncio.to_thread(run, *command, ACME_API_KEY="acme-key")
+        rows = {row["provider"]: row for row in map(json.loads, told.stdout.splitlines())}
+        assert {name: row["models"] for name, row in rows.items()} == {
+            "openrouter": 4,
+            "acme": 1,
+            "ollama": 1,
+        }
+        source = Source(file, environ={"ACME_API_KEY": "acme-key"}, flags={("server", "port"): ("--port", 0)})
+        async with running(source.load().config) as daemon:
+            tags = (await ask(daemon.url, "GET", "/api/tags")).json["models"]
+            upstream.decide = None
+            upstream.reply(WIRES[2].stream(Said("Hi.")))
+            got = await ask(daemon.url, "POST", "/api/chat", {"model": "acme-1", **HELLO})
+    names = {model["name"] for model in tags}
+    assert {"deepseek/deepseek-x:latest", "qwen/qwen9-coder:latest", "acme-1:latest", "llama3.2:3b"} <= names
+    assert not names & {"deepseek/deepseek-x:free", "other/one:latest"}
+    assert got.json["message"]["content"] == "Hi."
+    assert upstream.requests[-1].headers["authorization"] == "Bearer acme-key"
+
+
 def test_who_is_overloaded_is_stood_in_for():
     """`failover.py`: retried and stood in for, then not asked at all, then itself again; each at its own price."""
     done = run(EXAMPLES / "failover.py")
@@ -245,9 +289,9 @@ async def test_the_official_client_lists_and_chats(by):
 @pytest.mark.parametrize("example", ["chat.py", "openai_client.py", "own_model.py", "search.py"])
 def test_every_example_says_when_nobody_serves(example):
     """One line, and what to do."""
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    done = run(EXAMPLES / example, f"http://127.0.0.1:{port}")
+    with socket.socket() as unused:  # held while it runs, or somebody else may get the port
+        unused.bind(("127.0.0.1", 0))
+        done = run(EXAMPLES / example, f"http://127.0.0.1:{unused.getsockname()[1]}")
     assert done.returncode == 1
     assert "`ollama-bridge serve`" in done.stderr
     assert "Traceback" not in done.stderr
