@@ -120,11 +120,16 @@ class Reader:
     def _block_delta(self, payload: dict[str, Any]) -> Iterable[Event]:
         delta = payload["delta"]
         kind = delta["type"]
+        index = payload.get("index")
+        block = self._open.get(index)
+        if kind == "text_delta" and block is not None and (text := delta["text"]) and text.__class__ is str:
+            # Nearly all events are one word: they take the short way.
+            block.texts.append(text)
+            return (TextDelta(text),)
         read = self._deltas.get(kind)
         if read is not None:
-            index = payload.get("index")
             # One that nobody said begins is one of text.
-            return read(self, delta, self._open.get(index) or self.turn.begin(index, {"type": "text"}))
+            return read(self, delta, block or self.turn.begin(index, {"type": "text"}))
         if PASSED_DELTAS.get(kind, True):
             self._failures.odd("delta", kind, self._model)
         return ()
@@ -139,15 +144,19 @@ class Reader:
         return (TextDelta(text),)
 
     def _thinking_delta(self, delta: dict[str, Any], block: Block) -> Iterable[Event]:
-        block.add("thinking", _checked(delta["thinking"]))
-        return _thinking(delta["thinking"])
+        thought = _checked(delta["thinking"])
+        block.pieces["thinking"].append(thought)
+        return (ThinkingDelta(thought),) if thought else ()
 
     def _signature_delta(self, delta: dict[str, Any], block: Block) -> Iterable[Event]:
-        block.add("signature", _checked(delta["signature"]))
+        block.pieces["signature"].append(_checked(delta["signature"]))
         return ()
 
     def _json_delta(self, delta: dict[str, Any], block: Block) -> Iterable[Event]:
-        block.add("partial_json", _checked(delta["partial_json"]))
+        piece = delta["partial_json"]
+        if piece.__class__ is not str:
+            raise TypeError
+        block.pieces["partial_json"].append(piece)
         return ()
 
     def _citations_delta(self, delta: dict[str, Any], block: Block) -> Iterable[Event]:

@@ -4,6 +4,7 @@ https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools: a tu
 take long ends with `pause_turn`; sent back as it is, it is gone on with. Gateways add such tools by themselves.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -24,18 +25,15 @@ class Block:
         head: As it began.
     """
 
-    __slots__ = ("_citations", "_pieces", "head", "texts")
+    __slots__ = ("_citations", "head", "pieces", "texts")
 
     def __init__(self, head: Mapping[str, Any]) -> None:
         self.head = head
         self.texts: list[str] = []
         """The text that it goes on with."""
-        self._pieces: dict[str, list[str]] = {"text": self.texts}
+        self.pieces: defaultdict[str, list[str]] = defaultdict(list, text=self.texts)
+        """All that it goes on with, by the name of the member."""
         self._citations: list[object] = []
-
-    def add(self, name: str, piece: str) -> None:
-        """It goes on with a piece of what is called `name`."""
-        self._pieces.setdefault(name, []).append(piece)
 
     def cite(self, citation: object) -> None:
         """It goes on with where it has its text from."""
@@ -47,7 +45,7 @@ class Block:
         Raises:
             ValueError: They are no JSON object, or not all of one.
         """
-        if text := "".join(self._pieces.get("partial_json", ())):
+        if text := "".join(self.pieces.get("partial_json", ())):
             found = orjson.loads(text)
         else:
             found = self.head.get("input") or {}
@@ -58,7 +56,7 @@ class Block:
     def whole(self) -> dict[str, Any]:
         """All of it, as the API takes it back: what is null in a reply may not be allowed in a request."""
         block = {name: value for name, value in self.head.items() if value is not None}
-        for name, pieces in self._pieces.items():
+        for name, pieces in self.pieces.items():
             if name == "partial_json":
                 block["input"] = self.arguments()
             elif pieces:

@@ -114,13 +114,16 @@ class GenerateReader:
         events: list[Event] = []
         if "error" in frame:
             raise self._failures.told(frame, self._model)
-        self.moved = bool(frame.get("candidates"))
-        if usage := self._failures.usage(frame.get("usageMetadata"), self._model):
+        candidates = frame.get("candidates") or ()
+        self.moved = bool(candidates)
+        if usage := frame.get("usageMetadata"):
+            if usage.__class__ is not dict:
+                usage = self._failures.usage(usage, self._model)
             self._usage.update(usage)  # not each frame has all of it
         if (feedback := frame.get("promptFeedback")) and (blocked := feedback.get("blockReason")):
             self._blocked = str(blocked)
             self._message = feedback.get("blockReasonMessage")
-        for candidate in frame.get("candidates") or ():
+        for candidate in candidates:
             if candidate.get("index"):  # another answer to the same question
                 continue
             for part in (candidate.get("content") or {}).get("parts") or ():

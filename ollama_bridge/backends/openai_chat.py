@@ -72,7 +72,7 @@ FAILURES: Final[Mapping[str, str]] = {
 """Words in `finish_reason` that mean there is no answer, to the kind of error they stand for."""
 
 _ANY_OBJECT: Final = {"type": "object"}
-_REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+_REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "reasoning_details")
 
 
 def prepare(request: ChatRequest, messages: Sequence[Message], dialect: Dialect) -> Prepared:
@@ -266,11 +266,14 @@ class ChatReader:
     def _read(self, chunk: Mapping[str, Any]) -> list[Event]:
         if chunk.get("error") or chunk.get("object") == "error":
             raise self._failures.told(chunk, self._model)
-        if chunk is DONE:
-            return [*self._ended()]
         if "choices" not in chunk:
+            if chunk is DONE:
+                return [*self._ended()]
             chunk = cohere_stream.chunk_of(chunk) or chunk
-        if usage := self._told_usage(chunk):
+        usage = chunk.get("usage")
+        if not usage and (groq := chunk.get("x_groq")):
+            usage = groq.get("usage")
+        if usage and (usage := self._failures.usage(usage, self._model)):
             self._usage = usage
         events: list[Event] = []
         self.moved = False
@@ -282,10 +285,6 @@ class ChatReader:
             events += self.close()
         return events
 
-    def _told_usage(self, chunk: Mapping[str, Any]) -> Mapping[str, Any]:
-        found = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")
-        return self._failures.usage(found, self._model)
-
     def _choice(self, choice: dict[str, Any], events: list[Event]) -> None:
         if error := choice.get("error"):
             raise self._failures.told(error, self._model)
@@ -295,7 +294,6 @@ class ChatReader:
         if delta is None and not (self._spoke or self._calls.are_pending or self._calls.were_taken):
             delta = choice.get("message")  # all of it in one event; behind other events some repeat it there
         delta = delta or {}
-        self.moved = any(delta.values())
         thought = _reasoning(delta)
         if thought:
             events.append(ThinkingDelta(thought))
@@ -314,6 +312,7 @@ class ChatReader:
             self._calls.add(fragment)
         if legacy := delta.get("function_call"):
             self._calls.add({"index": "function_call", "function": legacy})
+        self.moved = bool(events) or any(delta.values())
         if word := choice.get("finish_reason"):
             if kind := FAILURES.get(str(word).lower()):
                 told = {"type": kind, "message": f"the reply ended with '{word}'"}
@@ -341,9 +340,9 @@ class ChatReader:
 
 def _reasoning(delta: dict[str, Any]) -> str:
     for name in _REASONING:
-        if thought := _joined(delta.get(name)):
+        if (found := delta.get(name)) and (thought := _joined(found)):
             return thought
-    return _joined(delta.get("reasoning_details"))
+    return ""
 
 
 def _joined(thought: Any) -> str:

@@ -124,6 +124,8 @@ class ResponsesReader:
         if not text:
             return ()
         self._text.add(text)
+        if not self._logprobs:
+            return (TextDelta(text),)
         found, self._logprobs = self._logprobs, ()
         return (TextDelta(text, found),)
 
@@ -140,10 +142,10 @@ class ResponsesReader:
     def _thought(self, thought: str, form: str) -> Iterable[Event]:
         if thought.__class__ is not str:
             raise TypeError("a delta that is no text")
-        if not thought or not self._is_aloud(form):
+        if not thought or (form != self._aloud and not self._is_aloud(form)):
             return ()
         self._thoughts.add(thought)
-        return self._thinking(thought)
+        return self._thinking(thought) if self._has_gap else (ThinkingDelta(thought),)
 
     def _is_aloud(self, form: str) -> bool:
         """Whether this form of an item's reasoning is the one to be shown: some tell it both in full and in short."""

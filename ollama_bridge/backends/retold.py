@@ -4,6 +4,7 @@ OpenAI's Responses tell each text three times over: in deltas, when the part and
 the response is. Servers that speak the same API leave some of it out, and not always the same.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 _NOWHERE: Final = object()
@@ -15,20 +16,20 @@ class Retold:
     Nothing is ever told twice: where a whole does not begin with what was said of it, nothing is added from there on.
     """
 
-    __slots__ = ("_is_at_odds", "_item", "_part", "_pieces", "_settled", "length")
+    __slots__ = ("_is_at_odds", "_item", "_part", "_pieces", "_settled", "add")
 
     def __init__(self) -> None:
-        self.length = 0
-        """Characters so far."""
         self._pieces: list[str] = []
+        self.add: Callable[[str], None] = self._pieces.append  # once a token: no call of ours on the way
+        """It goes on with a piece."""
         self._part = self._item = 0
         self._settled: object = _NOWHERE
         self._is_at_odds = False
 
-    def add(self, piece: str) -> None:
-        """It goes on."""
-        self._pieces.append(piece)
-        self.length += len(piece)
+    @property
+    def length(self) -> int:
+        """Characters so far."""
+        return sum(map(len, self._pieces))
 
     def rest_of_part(self, whole: object, place: object) -> str:
         """What is new of a part that is done, by now added.
