@@ -69,6 +69,15 @@ async def embedded(url: str, model: str) -> Answer:
     return Answer(reply, vectors=found["embeddings"], asked=found.get("prompt_eval_count"))
 
 
+async def embedded_once(url: str, model: str) -> Answer:
+    """`/api/embeddings`, which is older."""
+    reply = await ask(url, "POST", "/api/embeddings", {"model": model, "prompt": "?"})
+    found = reply.json
+    if reply.status != 200:
+        return Answer(reply, error=found["error"])
+    return Answer(reply, vectors=[found["embedding"]])
+
+
 async def v1_embedded(url: str, model: str) -> Answer:
     """`/v1/embeddings`."""
     reply = await ask(url, "POST", "/v1/embeddings", {"model": model, "input": "?"})
@@ -156,6 +165,8 @@ Way = Callable[[str, str], Any]
 def ways(one: Recording) -> dict[str, Way]:
     """How its answer is asked for: by both of the dialects, streamed and whole, where the answer can be."""
     kind = one.api.partition(".")[2]
+    if one.api == "ollama.embeddings":  # what a real Ollama answers is no answer to `/api/embed`
+        return {"/api/embeddings": embedded_once, "/v1/embeddings": v1_embedded}
     if kind in {"embed", "embeddings", "embedContent"}:
         return {"/api/embed": embedded, "/v1/embeddings": v1_embedded}
     if kind in {"countTokens", "count_tokens"}:

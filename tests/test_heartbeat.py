@@ -142,5 +142,6 @@ async def test_a_client_that_leaves_a_beating_stream_ends_the_call():
     async with Upstream() as upstream, running(config(upstream.url)) as daemon:
         upstream.reply(b"", hold=asyncio.Event())
         _reader, writer, _ = await beating(daemon, "/api/chat", CHAT)
+        await upstream.asked.wait()  # a stream beats also while the provider's SDK is being loaded
         writer.close()
         await asyncio.wait_for(upstream.closed_early.wait(), 5)
