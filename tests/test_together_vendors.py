@@ -699,3 +699,16 @@ async def test_what_others_fall_back_to_is_not_removed_though_a_list_may_have_it
             got = await ask(daemon.url, "DELETE", "/api/delete", {"model": "child"})
             assert (got.status, "is still needed" in got.json["error"]) == (400, True)
     assert "child" in (tmp_path / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["qwen3:4b", "ollama/qwen3:4b"])
+def test_config_check_does_not_ask_a_real_ollama(tmp_path, name):
+    """What only that one may have is a note: it says itself what it has when it is asked."""
+    models = [{"name": "m", "backend": "demo", "fallbacks": [name]}]
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        json.dumps({"providers": {"demo": {}, "ollama": {"base_url": Nobody.url}}, "models": models})
+    )
+    code, stderr = checked(Source(path, environ={}))
+    note = f"note: model 'm' falls back to '{name}', which nobody offers: only ollama may have it"
+    assert (code, note in stderr.splitlines()) == (0, True), stderr
