@@ -683,3 +683,32 @@ async def test_gaps_are_filled_where_a_vendor_fills_them(kind, at, name):
     assert [seen.path for seen in upstream.requests] == [at]
     assert part(upstream.requests[0].json, "prompt", "suffix") == ("a", "c")
     assert sums == written() == Sums(Counter(answered=1), 11, 7, ANSWER_NUSD)
+
+
+async def test_what_others_fall_back_to_is_not_removed_though_a_list_may_have_it(tmp_path):
+    """A name that a real Ollama, or a list that is not there, may have is in order in a file; but no client makes it so."""
+    async with RealOllama("qwen3:4b") as real:
+        made = {
+            "providers": {"demo": {}, "ollama": {"base_url": real.url}},
+            "models": [
+                {"name": "m", "backend": "demo", "fallbacks": ["child", "qwen3:4b"]},
+                {"name": "child", "from": "demo"},
+            ],
+        }
+        async with managed(tmp_path / "config.yaml", json.dumps(made)) as daemon:
+            got = await ask(daemon.url, "DELETE", "/api/delete", {"model": "child"})
+            assert (got.status, "is still needed" in got.json["error"]) == (400, True)
+    assert "child" in (tmp_path / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["qwen3:4b", "ollama/qwen3:4b"])
+def test_config_check_does_not_ask_a_real_ollama(tmp_path, name):
+    """What only that one may have is a note: it says itself what it has when it is asked."""
+    models = [{"name": "m", "backend": "demo", "fallbacks": [name]}]
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        json.dumps({"providers": {"demo": {}, "ollama": {"base_url": Nobody.url}}, "models": models})
+    )
+    code, stderr = checked(Source(path, environ={}))
+    note = f"note: model 'm' falls back to '{name}', which nobody offers: only ollama may have it"
+    assert (code, note in stderr.splitlines()) == (0, True), stderr

@@ -62,7 +62,7 @@ def unanswered(config: Config, lists: Lists) -> Iterator[str]:
     ]
     for where, name in named:
         if key_of(name) not in known:
-            yield f"{where} '{name}', and nobody answers to that now: {perhaps(config, lists, name)}"
+            yield f"{where} '{name}', which nobody offers: {perhaps(config, lists, name)}"
     for model in models:
         if model.enabled and model.upstream in shelf_of(config, lists, model.backend).former:
             yield f"model '{model.name}': {model.backend} lists '{model.upstream}' no more"

@@ -192,16 +192,22 @@ def _cut(draft: "Draft", index: int) -> None:
 def _unless_needed(draft: "Draft", *names: str) -> Iterator[None]:
     """While inside, these names may become nobody's; who counts on one of them is named if that cannot be."""
     before = draft.loaded.config
+    keys = set(map(key_of, names))
     try:
         yield
     except ConfigError:
-        counting = ", ".join(_counting_on(before, set(map(key_of, names))))
-        if not counting:
+        if not (counting := ", ".join(_counting_on(before, keys))):
             raise
-        raise ConfigError(
-            f"'{names[0]}' is still needed, and stays: it is named by {counting}; take it out there first",
-            status=400,
-        ) from None
+    else:
+        # A name that somebody may have by and by is no fault of a file's, and yet one that this change makes nobody's.
+        if not (
+            counting := ", ".join(_counting_on(before, keys - places(draft.loaded.config.models).keys()))
+        ):
+            return
+    raise ConfigError(
+        f"'{names[0]}' is still needed, and stays: it is named by {counting}; take it out there first",
+        status=400,
+    )
 
 
 def _counting_on(config: Config, keys: Container[str]) -> Iterator[str]:

@@ -65,12 +65,13 @@ def perhaps(written: Config, lists: Lists, name: str) -> str:
             return f"{provider} lists it no more"
     before, _, model_id = name.partition("/")
     if model_id and before in written.providers:
-        return f"{before} does not list it"
+        has_list = shelf_of(written, lists, before).asked_s
+        return f"{before} does not list it" if has_list else f"only {before} may have it"
     for provider in asked:
         if not shelf_of(written, lists, provider).asked_s:
             return f"the list of {provider} is not there yet"
     live = [one for one, each in written.providers.items() if (each.kind or one) == "ollama"]
-    return f"unless {' or '.join(live)} has it" if live else ""
+    return f"only {' or '.join(live)} may have it" if live else ""
 
 
 def _called(provider: str, name: str, ids: Iterable[str]) -> str:
