@@ -372,6 +372,18 @@ def test_config_check_says_which_variable_a_key_lacks(run, monkeypatch):
     assert "note" not in run("config", "check").stderr
 
 
+def test_config_check_tells_a_key_that_is_anothers(run, file, monkeypatch):
+    """Grok's key at Groq, and never a piece of it; a gateway at another address takes what it likes."""
+    monkeypatch.setenv("GROQ_API_KEY", "xai-0123456789abcdef")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-proj-0123456789")
+    file.write_text("providers:\n  xai: {base_url: 'http://127.0.0.1:1/v1', api_key: gsk_0123456789}\n")
+    told = run("config", "check", "--config", file).stderr
+    assert [line for line in told.splitlines() if "looks like" in line] == [
+        "note: the key of provider 'groq' looks like one of xai's"
+    ]
+    assert "0123456789" not in told
+
+
 def test_a_real_ollamas_models_are_told_of_where_they_cannot_be_listed(run, file):
     """They are asked for each time; who wants to hide or rename one gives it an entry."""
     file.write_text("providers:\n  ollama: {base_url: 'http://127.0.0.1:1'}\n")
@@ -408,7 +420,8 @@ def test_config_check_says_why_a_provider_at_another_address_offers_nothing(run,
     assert run("config", "check", "--config", file).stderr == (
         "note: provider 'groq' has no key, and so its models are not offered: an entry with a base_url names its own, "
         "providers.groq.api_key: ${GROQ_API_KEY}\n"
-        "note: no model is enabled yet: `ollama-bridge models discover` asks the providers which they have\n"
+        "note: no model is enabled yet: `ollama-bridge models discover` asks the providers which they have, "
+        "`ollama-bridge models add` names one\n"
         f"{file} is fine: 0 models of groq, vllm\n"
     )
 

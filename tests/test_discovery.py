@@ -495,7 +495,7 @@ async def test_the_command_says_what_is_new_gone_and_changed(upstream, tmp_path)
         "changed": [],
     }
     assert (rows["bad"]["state"], rows["none"]["state"]) == ("failed", "no list")
-    assert "bad: the API key was refused" in result.stderr
+    assert "bad: the API key was refused (HTTP 401): check providers.bad.api_key" in result.stderr
     assert "none: has no list of models" in result.stderr
     upstream.replies["/a/models"] = script({"id": "two", "max_model_len": 10}, "three")
     result = await _asking(upstream, tmp_path, "a", "--json")

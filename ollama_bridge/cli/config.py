@@ -1,7 +1,7 @@
 """`ollama-bridge config …`: what is set, where it came from, and a file to start with."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import click
@@ -75,7 +75,7 @@ def check(ctx: click.Context) -> None:
     found = where.load()
     loaded = found.config
     loaded.check_served()
-    for note in (*_half(found), *_notes(loaded), *unanswered(loaded, found.lists)):
+    for note in (*_half(found), *_strange_keys(loaded), *_notes(loaded), *unanswered(loaded, found.lists)):
         click.echo(f"note: {note}", err=True)
     shown = sum(model.enabled for model in loaded.models)
     what = where.path if where.text() is not None else f"{where.path} does not exist, which"
@@ -112,6 +112,36 @@ def _without_password(url: str) -> str:
     return parts._replace(netloc=f"{name}{sign}{where}", query=MASK if parts.query else "").geturl()
 
 
+_KEYS_BEGIN: Final[Mapping[str, str]] = {
+    "sk-ant-": "anthropic",
+    "sk-or-": "openrouter",
+    "gsk_": "groq",
+    "xai-": "xai",
+    "AIza": "google",
+    "pplx-": "perplexity",
+    "hf_": "huggingface",
+    "nvapi-": "nvidia",
+    "csk-": "cerebras",
+}
+"""What the keys of some begin with: Groq's and Grok's, above all, are easily taken for each other's."""
+
+
+def _strange_keys(loaded: Config) -> Iterator[str]:
+    """Keys that look like another provider's; at an address of its own a provider may take whichever it likes."""
+    for name, provider in loaded.providers.items():
+        kind = provider.kind or name
+        if kind not in API_KEY_VARIABLES or provider.base_url is not None:
+            continue
+        owners = {
+            owner
+            for key in provider.api_key
+            for begin, owner in _KEYS_BEGIN.items()
+            if key.get_secret_value().startswith(begin)
+        }
+        for owner in sorted(owners - {kind}):
+            yield f"the key of provider '{name}' looks like one of {owner}'s"
+
+
 def _half(whole: Loaded) -> Iterator[str]:
     """The same variables serve a vendor's other tools, so that one of them alone is no fault."""
     for kind, key_variable in whole.halves.items():
@@ -141,10 +171,10 @@ def _notes(loaded: Config) -> Iterator[str]:
                 "use " + ("'address'" if section == "limits" else "'all'")
             )
     if not any(model.enabled for model in loaded.models):
+        asked = "`ollama-bridge models discover` asks the providers which they have, "
         lists = any(asks(loaded, name) for name in loaded.providers)
-        yield "no model is enabled" + (
-            " yet: `ollama-bridge models discover` asks the providers which they have" if lists else ""
-        )
+        remedy = f" yet: {asked if lists else ''}`ollama-bridge models add` names one"
+        yield "no model is enabled" + ("" if loaded.models else remedy)
     if names := ", ".join(unpayable(loaded)):
         yield f"nobody knows what these models cost, and so no budget pays for them: {names}; set models[].price"
 
