@@ -1,7 +1,6 @@
 """Values of the configuration that need more than a type: read leniently, checked strictly."""
 
 import re
-import ssl
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
@@ -155,6 +154,8 @@ def _ca_bundle(path: str) -> str:
     if not path:
         return path
     found = _file(path, "a file of certificates, PEM")
+    import ssl  # noqa: PLC0415 - 10 ms that commands without such a file need not pay
+
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=found)
     except OSError as exc:  # ssl.SSLError is one
