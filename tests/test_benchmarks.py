@@ -24,7 +24,7 @@ def test_the_floor_carries_every_wire():
     """Each fake provider's reply arrives whole through the relay, streamed and not, at once and paced."""
     rows = [json.loads(line) for line in run("--floor", "--json")]
 
-    assert {row["wire"] for row in rows} == {"anthropic", "chat", "responses", "google"}
+    assert {row["wire"] for row in rows} == {"anthropic", "chat", "vendor", "responses", "google"}
     assert {row["figure"].partition(":")[0] for row in rows} == {
         "burst",
         "fresh",
@@ -40,7 +40,7 @@ def test_a_table_holds_the_bridge_against_the_floor():
     head, *rows = run("--only", "burst,paced,once")
 
     assert head.split() == ["figure", "wire", "bridge", "relay", "ratio", "(rounds)", "goals"]
-    assert len(rows) == 5 * 4
+    assert len(rows) == 5 * 5
     assert all(verdict in rows[0] for verdict in ("<= 4x (issue)", "<= 3x (house)"))
 
 

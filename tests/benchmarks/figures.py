@@ -48,6 +48,9 @@ WIRES: Final[Mapping[str, Wire]] = {
         {"model": "claude-sonnet-5-5", "max_tokens": 64000, "system": SYSTEM, "messages": _TURNS[1:]},
     ),
     "chat": Wire("/v1/chat/completions", "/v1/chat/completions", {"model": "gpt-4.1", "messages": _TURNS}),
+    "vendor": Wire(
+        "/v1/chat/completions", "/v1/chat/completions", {"model": "deepseek-chat", "messages": _TURNS}
+    ),
     "responses": Wire("/v1/responses", "/v1/responses", {"model": "gpt-5-mini", "input": _TURNS}),
     "google": Wire(
         f"{_GEMINI}:streamGenerateContent?alt=sse",

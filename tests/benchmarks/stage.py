@@ -91,12 +91,14 @@ def bridge_config(upstream_url: str, wires: tuple[str, ...]) -> dict[str, Any]:
     providers: dict[str, dict[str, Any]] = {
         "anthropic": {"api_key": "bench", "base_url": upstream_url},
         "chat": openai | {"api": "chat"},
+        "vendor": openai | {"kind": "deepseek"},  # whose dialect is not OpenAI's
         "responses": openai | {"api": "responses"},
         "google": {"kind": "google", "api_key": "bench", "base_url": upstream_url},
     }
     models = {
         "anthropic": "claude-sonnet-5-5",
         "chat": "gpt-4.1",
+        "vendor": "deepseek-chat",
         "responses": "gpt-5-mini",
         "google": "gemini-2.5-flash",
     }
