@@ -158,7 +158,6 @@ def _ca_bundle(path: str) -> str:
     import ssl  # noqa: PLC0415 - what commands and most configurations do without
 
     found = _file(path, "a file of certificates, PEM")
-    import ssl  # noqa: PLC0415 - 10 ms that commands without such a file need not pay
 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=found)
