@@ -245,9 +245,9 @@ OPENAI_ERROR = b'{"error":{"message":"the reason","type":"t","param":null,"code"
     ("status", "kind", "shown", "words"),
     [
         (400, UpstreamRejected, 400, "the reason"),
-        (401, UpstreamRejected, 502, "OPENAI_API_KEY"),
+        (401, UpstreamRejected, 502, "check providers.acme.api_key"),
         (402, UpstreamBusy, 429, "credit"),
-        (403, UpstreamRejected, 502, "OPENAI_API_KEY"),
+        (403, UpstreamRejected, 502, "check providers.acme.api_key"),
         (404, UpstreamRejected, 404, "backend_model"),
         (408, UpstreamUnreachable, 504, "the reason"),
         (413, ContextOverflow, 400, "too large"),
