@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
@@ -84,9 +85,16 @@ def _gemini(vectors: Sequence[Sequence[float]]) -> bytes:
 
 
 def _ollama(vectors: Sequence[Sequence[float]]) -> bytes:
-    return json.dumps(
-        {"model": "m", "embeddings": [list(vector) for vector in vectors], "prompt_eval_count": 7}
-    ).encode()
+    """Of unit length, as a real Ollama sends them."""
+    lengths = [math.hypot(*vector) or 1.0 for vector in vectors]
+    unit = [[number / length for number in vector] for vector, length in zip(vectors, lengths, strict=True)]
+    return json.dumps({"model": "m", "embeddings": unit, "prompt_eval_count": 7}).encode()
+
+
+def _texts_of_ollama(seen: Seen) -> list[str]:
+    """Of `/api/embed`, or of `/api/embeddings`, which older clients ask; it comes through as it is asked."""
+    asked = seen.json["input"] if "input" in seen.json else seen.json["prompt"]
+    return [asked] if isinstance(asked, str) else asked
 
 
 KEY = "0f3a9c-do-not-show-me-77b1"
@@ -130,7 +138,7 @@ OLLAMA = Embedder(
     base="",
     model="nomic-embed-text",
     path="/api/embed",
-    texts=lambda seen: seen.json["input"],
+    texts=_texts_of_ollama,
     reply=_ollama,
     most=512,
 )
@@ -146,5 +154,7 @@ async def embedding(embedder: Embedder, **model: Any):
     with pytest.MonkeyPatch.context() as patch:
         # OpenAI is known by its address, which no test reaches.
         patch.setattr(openai, "is_openai", lambda _: embedder.name == "openai")
-        async with Upstream() as upstream, running(embedder.config(upstream.url, **model)) as daemon:
-            yield daemon, upstream
+        async with Upstream() as upstream:
+            upstream.has = (embedder.model,)
+            async with running(embedder.config(upstream.url, **model)) as daemon:
+                yield daemon, upstream

@@ -30,7 +30,7 @@ def page(body, status=200, kind="application/json"):
 async def listed(kind, *pages, name="", path=""):
     """What a provider of that kind lists, and what it was asked."""
     async with Upstream() as upstream:
-        upstream.lists_nothing = False
+        upstream.has = None
         for each in pages:
             upstream._scripts.append(each)
         provider = LazyProvider(ProviderSettings(name or kind, kind, (KEY,), upstream.url + path))

@@ -43,7 +43,7 @@ class Real(Upstream):
 
     def __init__(self, one: Recording) -> None:
         super().__init__(self._answered)
-        self.lists_nothing = False
+        self.has = None
         self._one = one
 
     def _answered(self, seen):
@@ -138,7 +138,7 @@ async def test_a_refused_list(one):
     entry, base = recorded.WIRES[wire]
     before = Shelf(asked_s=1.0, models={"kept": Listed("kept")})
     async with Upstream() as upstream:
-        upstream.lists_nothing = False
+        upstream.has = None
         one.serve(upstream, "models")
         config = Config.model_validate(
             {**CONFIG, "providers": {"acme": {**entry, "api_key": "k-test", "base_url": upstream.url + base}}}

@@ -92,8 +92,8 @@ class Upstream:
         self.arrivals = asyncio.Semaphore(0)
         """One to acquire for each request that has come."""
         self.connections = 0
-        self.lists_nothing = True
-        """Whether a real Ollama's list is answered without a script: a bridge asks for it by itself."""
+        self.has: tuple[str, ...] | None = ()
+        """What a real Ollama's list holds, which a bridge asks for by itself; None: that is scripted as all else."""
         self._scripts: deque[Script] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -155,9 +155,10 @@ class Upstream:
         seen = await _read_request(reader, begun)
         if seen is None:
             return None
-        if self.lists_nothing and (seen.method, seen.path) == ("GET", "/api/tags"):
-            nothing = Script([b'{"models":[]}'], headers={"content-type": "application/json"})
-            return b"" if await _answer(nothing, writer) else None
+        if self.has is not None and (seen.method, seen.path) == ("GET", "/api/tags"):
+            entries = {"models": [{"name": name, "model": name} for name in self.has]}
+            held = Script([json.dumps(entries).encode()], headers={"content-type": "application/json"})
+            return b"" if await _answer(held, writer) else None
         self.requests.append(seen)
         self.asked.set()
         self.arrivals.release()

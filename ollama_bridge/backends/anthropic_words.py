@@ -51,6 +51,7 @@ ANTHROPIC_ERROR_TYPES: Final[Mapping[str, Meaning]] = {
     "organization_on_hold": 403,
     "ramp_limit_exceeded": 429,
     "request_body_too_large_after_decoding": 413,
+    "image_dimensions_too_large": 400,  # since anthropic 2.12
     "cmek_key_unreachable": 503,
     "cmek_context_unavailable": 503,
 }

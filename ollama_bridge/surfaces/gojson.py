@@ -10,11 +10,11 @@ Writing (`dump`, `escape`): compact, raw UTF-8, with `<`, `>`, `&`, U+2028 and U
 import codecs
 import json
 import math
-import re
 from functools import cache
 from typing import Any, Final, NoReturn, Self
 
 import orjson
+import regex as re  # `re` of Python 3.11.2, which Debian 12 has, is wrong about possessive groups
 
 from ollama_bridge.errors import InvalidRequest
 
