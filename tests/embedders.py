@@ -87,8 +87,9 @@ def _gemini(vectors: Sequence[Sequence[float]]) -> bytes:
 def _ollama(vectors: Sequence[Sequence[float]]) -> bytes:
     """Of unit length, as a real Ollama sends them."""
     lengths = [math.hypot(*vector) or 1.0 for vector in vectors]
+    times = {"total_duration": 2, "load_duration": 1}
     unit = [[number / length for number in vector] for vector, length in zip(vectors, lengths, strict=True)]
-    return json.dumps({"model": "m", "embeddings": unit, "prompt_eval_count": 7}).encode()
+    return json.dumps({"model": "m", "embeddings": unit, **times, "prompt_eval_count": 7}).encode()
 
 
 def _texts_of_ollama(seen: Seen) -> list[str]:

@@ -77,6 +77,21 @@ def split_at_random(body: bytes, seed: int, most: int = 40) -> list[bytes]:
     return [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
 
 
+_ENTRY: dict[str, Any] = {
+    "modified_at": "2026-01-02T03:04:05Z",
+    "size": 1,
+    "digest": "0" * 64,
+    "details": {"format": "gguf", "family": "x", "families": ["x"], "parameter_size": "1B"},
+}
+"""What every entry of a real Ollama's list has; clients demand it."""
+
+_SHOWN: dict[str, Any] = {
+    "details": _ENTRY["details"],
+    "model_info": {"general.architecture": "x", "x.context_length": 2048},
+    "capabilities": ["embedding"],
+}
+
+
 class Upstream:
     """Answers with the scripts in order; the last one again and again. Unscripted: 500.
 
@@ -93,7 +108,8 @@ class Upstream:
         """One to acquire for each request that has come."""
         self.connections = 0
         self.has: tuple[str, ...] | None = ()
-        """What a real Ollama's list holds, which a bridge asks for by itself; None: that is scripted as all else."""
+        """What a real Ollama's list holds, which a bridge asks for by itself, and for what there is to know of each;
+        None: that is scripted as all else."""
         self._scripts: deque[Script] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -156,9 +172,12 @@ class Upstream:
         if seen is None:
             return None
         if self.has is not None and (seen.method, seen.path) == ("GET", "/api/tags"):
-            entries = {"models": [{"name": name, "model": name} for name in self.has]}
+            entries = {"models": [_ENTRY | {"name": name, "model": name} for name in self.has]}
             held = Script([json.dumps(entries).encode()], headers={"content-type": "application/json"})
             return b"" if await _answer(held, writer) else None
+        if self.has and (seen.method, seen.path) == ("POST", "/api/show"):
+            shown = Script([json.dumps(_SHOWN).encode()], headers={"content-type": "application/json"})
+            return b"" if await _answer(shown, writer) else None
         self.requests.append(seen)
         self.asked.set()
         self.arrivals.release()
