@@ -10,12 +10,12 @@ import structlog
 from anthropic import AsyncAnthropic, AsyncStream
 
 from ollama_bridge.backends import ProviderSettings, anthropic_cache, listing, whole
-from ollama_bridge.backends.anthropic_failures import AnthropicFailures
 from ollama_bridge.backends.anthropic_request import Prepared, prepare
 from ollama_bridge.backends.anthropic_stream import Reader
 from ollama_bridge.backends.anthropic_turn import continued
 from ollama_bridge.backends.anthropic_words import ANTHROPIC_ERROR_TYPES
 from ollama_bridge.backends.bursts import read_all, told
+from ollama_bridge.backends.failures import Failures
 from ollama_bridge.backends.listing_facts import anthropic_entry
 from ollama_bridge.backends.prefix_tracker import Plan, PrefixTracker
 from ollama_bridge.backends.sdk import (
@@ -61,7 +61,7 @@ class AnthropicBackend:
         pin_loggers()
         self._settings = settings
         self._prompts = PrefixTracker(now_s)
-        self._failures = AnthropicFailures(
+        self._failures = Failures(
             settings, DEFAULT_URL, "ANTHROPIC_API_KEY", anthropic.AnthropicError, ANTHROPIC_ERROR_TYPES
         )
         base_url = settings.base_url or DEFAULT_URL

@@ -235,7 +235,9 @@ def _read_error(body: Any) -> tuple[list[str | int], str, dict[str, str]]:
         return [], body if is_prose else "", {}
     inner = body.get("error")
     error = inner if isinstance(inner, dict) else body
-    kinds = [error.get("code"), error.get("type"), error.get("status")]
+    details = error.get("details")  # of Claude: a limit of spending comes as a 429 that no waiting helps
+    own = details.get("error_code") if isinstance(details, dict) else None
+    kinds = [own, error.get("code"), error.get("type"), error.get("status")]
     message = error.get("message") or error.get("detail") or (inner if isinstance(inner, str) else "")
     return (
         [kind for kind in kinds if isinstance(kind, str | int) and kind != "error"],
