@@ -309,10 +309,9 @@ class Daemon:
             new.check_served()
             old = self._config
             if new != old:
-                before, self._gateway = (
-                    self._gateway,
-                    assemble(new, self._gateway, siblings=self._siblings is not None),
-                )
+                models = await asyncio.to_thread(new.completed)  # of thousands, not while others wait
+                before = self._gateway
+                self._gateway = assemble(new, before, siblings=self._siblings is not None, models=models)
                 self._door = replace(_door(new), checks_host=self._door.checks_host)
                 self._config = new
                 self._has_changed.set()

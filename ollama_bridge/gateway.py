@@ -113,6 +113,7 @@ class Gateway:
 
     Args:
         config: What the operator wants.
+        models: All of it has, completed.
         providers: By their key in the configuration; a reload hands on those that have not changed.
         shared: What outlives a configuration.
         live: Real Ollamas among the providers.
@@ -124,6 +125,7 @@ class Gateway:
     def __init__(
         self,
         config: Config,
+        models: Sequence[Model],
         providers: Mapping[str, LazyProvider],
         shared: Shared,
         live: Live,
@@ -137,7 +139,6 @@ class Gateway:
         self._unused = asyncio.Event()
         self._unused.set()
 
-        models = config.completed()
         shared.circuits.keep(model.target for model in models)
         self._book = _book(config, models, self)
         answerers = {
@@ -295,13 +296,20 @@ class Gateway:
         )
 
 
-def assemble(config: Config, before: Gateway | None = None, *, siblings: bool = False) -> Gateway:
+def assemble(
+    config: Config,
+    before: Gateway | None = None,
+    *,
+    siblings: bool = False,
+    models: Sequence[Model] | None = None,
+) -> Gateway:
     """Make the gateway that `config` describes.
 
     Args:
         config: What the operator wants.
         before: The gateway so far: what has not changed is taken over, with its connections.
         siblings: Whether other processes answer the same clients.
+        models: What `config.completed()` gives, from whoever has it already: with thousands it takes a while.
 
     Raises:
         ConfigError: The models contradict each other.
@@ -318,7 +326,8 @@ def assemble(config: Config, before: Gateway | None = None, *, siblings: bool = 
         if provider.settings.kind == KIND
     }
     shared = opened(config, before.shared if before else None, siblings=siblings)
-    return Gateway(config, providers, shared, Live(rosters, config.default_max_tokens))
+    live = Live(rosters, config.default_max_tokens)
+    return Gateway(config, config.completed() if models is None else models, providers, shared, live)
 
 
 def _book(config: Config, models: Sequence[Model], gateway: Gateway) -> Book:

@@ -67,7 +67,7 @@ class Name:
         return self.shortest.lower()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)  # several for each of some thousand models
 def parse_name(name: str) -> Name:
     """Read a name in any of its spellings.
 
